@@ -1,0 +1,1 @@
+//! Cluster DNS, served on every node.

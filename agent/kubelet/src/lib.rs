@@ -1,0 +1,1 @@
+//! The kubelet: pods from source to status.

@@ -1,0 +1,1 @@
+//! Services to nftables: the node's service proxy.

@@ -1,0 +1,3 @@
+//! The drop-in kubelet.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The node agent: the kubelet alone, or everything in one process.

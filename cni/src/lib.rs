@@ -1,0 +1,1 @@
+//! The pod network side: CNI types, plugins, invocation, netlink, overlay.

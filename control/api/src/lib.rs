@@ -1,0 +1,1 @@
+//! The API server: HTTPS front, authentication, authorization, admission, registry, watch cache.

@@ -1,0 +1,1 @@
+//! Values every part of a cluster shares: quantities, durations, selectors, names, Status errors.

@@ -1,0 +1,1 @@
+//! The scheduler: filter and score plugins, binding.

@@ -1,0 +1,1 @@
+//! The table of every API type, and all that is written once over it.

@@ -1,0 +1,1 @@
+//! The cluster side in one value: store, API server, scheduler and controllers, started and stopped together.

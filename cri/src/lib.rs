@@ -1,0 +1,11 @@
+//! The container runtime side of a node: CRI v1 types, what a node asks of a runtime, and who answers.
+//!
+//! Nothing here knows a Pod: the words are CRI's own (sandbox, container, image).
+#![warn(clippy::wildcard_enum_match_arm)]
+
+pub mod error; // how calls fail
+pub mod proto; // CRI v1, generated
+pub mod runtime; // the traits
+
+pub use error::CriError;
+pub use runtime::{Containers, Images, Runtime, RuntimeHandle, Sandboxes, Streams};
