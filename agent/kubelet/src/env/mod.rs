@@ -1,0 +1,1 @@
+//! A container's environment: every source, `$(VAR)` expansion, service variables.
