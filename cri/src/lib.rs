@@ -5,7 +5,9 @@
 
 pub mod error; // how calls fail
 pub mod proto; // CRI v1, generated
+pub mod remote; // a runtime behind a socket
 pub mod runtime; // the traits
 
 pub use error::CriError;
+pub use remote::{Remote, RemoteConfig};
 pub use runtime::{Containers, Images, Runtime, RuntimeHandle, Sandboxes, Streams};
