@@ -1,11 +1,24 @@
 //! The kubepods tree: made, filled in, removed, read. cgroup v1 (every mounted controller) and v2, cgroupfs and systemd
 //! names.
+//!
+//! With the systemd driver the slices' folders are made here under the names that systemd gives them; systemd adopts
+//! them when the runtime asks it for the first scope below.
 
-use std::sync::Arc;
+mod name; // names in both drivers' spelling
+mod pods; // what is written: pure
+mod tree; // the mounted hierarchies
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::config::KubeletConfig;
+use crate::node::Machine;
+use crate::resources::{MIN_SHARES, QosClass, pod_requests, qos_class, shares};
+
+pub use name::CgroupName;
+pub use tree::{Limits, Tree};
 
 /// What could not be done with a cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -52,45 +65,175 @@ pub struct CgroupStats {
     pub swap_usage: Option<u64>,
 }
 
-/// Makes and removes this kubelet's cgroups. Every method does blocking file work on a thread of its own.
+/// Makes and removes this kubelet's cgroups. Every async method does its blocking file work on a thread of its own.
 pub struct CgroupManager {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     config: Arc<KubeletConfig>,
+    tree: Tree,
+    machine: Machine,
+    kubepods: CgroupName,
+    /// Requested cpu of the burstable pods that have a cgroup: their class's shares are the sum.
+    burstable: Mutex<BTreeMap<String, i64>>,
 }
 
 impl CgroupManager {
     /// A manager over this machine's tree; refuses a cgroup v1 machine when `failCgroupV1` says so.
     pub fn new(config: Arc<KubeletConfig>) -> Result<Arc<Self>, CgroupError> {
-        Ok(Arc::new(Self { config }))
+        let machine = Machine::read().map_err(|err| CgroupError::Refused(err.to_string()))?;
+        Self::over(config, Tree::of_this_machine()?, machine)
+    }
+
+    /// A manager over a given tree.
+    pub fn over(config: Arc<KubeletConfig>, tree: Tree, machine: Machine) -> Result<Arc<Self>, CgroupError> {
+        if tree.is_v1() && config.cgroups.fail_v1 {
+            return Err(CgroupError::Refused(
+                "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is in maintenance mode \
+                 (failCgroupV1: false allows it)"
+                    .to_owned(),
+            ));
+        }
+        let kubepods = CgroupName::kubepods(&config.cgroups.root);
+        let inner = Inner { config, tree, machine, kubepods, burstable: Mutex::default() };
+        Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
     /// Makes `kubepods`, `kubepods/burstable`, `kubepods/besteffort` and writes the node's allocatable into them.
     pub async fn ensure_qos_tree(&self) -> Result<(), CgroupError> {
-        Err(CgroupError::Refused(format!(
-            "cgroup root {:?}: not supported by this kubelet",
-            self.config.cgroups.root
-        )))
+        self.blocking(|inner| {
+            let root = inner.folder(&inner.kubepods);
+            inner.tree.create(&root)?;
+            inner.tree.write(&root, &pods::root_values(&inner.config, &inner.machine))?;
+            for class in [QosClass::Burstable, QosClass::BestEffort] {
+                let folder = inner.folder(&inner.kubepods.of_class(class));
+                inner.tree.create(&folder)?;
+                let own = if class == QosClass::BestEffort { MIN_SHARES } else { inner.burstable_shares() };
+                inner.tree.write(&folder, &Limits { shares: Some(own), ..Limits::default() })?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Makes the pod's cgroup with its limits: its name as the runtime wants it (`cgroup_parent`).
     pub async fn ensure_pod(&self, pod: &Pod) -> Result<String, CgroupError> {
-        let _ = pod;
-        Err(CgroupError::Refused("pod cgroups: not supported by this kubelet".into()))
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let class = qos_class(pod);
+        let name = self.inner.kubepods.of_class(class).pod(&uid);
+        let values = pods::pod_values(pod, &self.inner.config.resources);
+        let cpu = pod_requests(pod).cpu_milli();
+        self.blocking(move |inner| {
+            let folder = inner.folder(&name);
+            inner.tree.create(&folder)?;
+            inner.tree.write(&folder, &values)?;
+            if class == QosClass::Burstable {
+                inner.set_burstable(&uid, Some(cpu))?;
+            }
+            Ok(name.parent_for(inner.config.cgroups.driver))
+        })
+        .await
     }
 
     /// Removes the pod's cgroup, killing what is left in it. One that is not there is no error.
     pub async fn remove_pod(&self, uid: &str) -> Result<(), CgroupError> {
-        let _ = uid;
-        Ok(())
+        let uid = uid.to_owned();
+        self.blocking(move |inner| {
+            for name in inner.names_of(&uid) {
+                inner.tree.remove(&inner.folder(&name))?;
+            }
+            inner.set_burstable(&uid, None)
+        })
+        .await
+    }
+
+    /// Removes the whole of kubepods, if no pod is left in it.
+    pub async fn remove_qos_tree(&self) -> Result<(), CgroupError> {
+        let left = self.pods().await?;
+        if !left.is_empty() {
+            return Err(CgroupError::Refused(format!("pods still have cgroups: {}", left.join(", "))));
+        }
+        self.blocking(|inner| inner.tree.remove(&inner.folder(&inner.kubepods))).await
     }
 
     /// The uids that have a cgroup.
     pub async fn pods(&self) -> Result<Vec<String>, CgroupError> {
-        Ok(Vec::new())
+        self.blocking(|inner| {
+            let driver = inner.config.cgroups.driver;
+            let classes = [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort];
+            let folders = classes.map(|it| inner.folder(&inner.kubepods.of_class(it)));
+            let names = folders.iter().flat_map(|it| inner.tree.children(it));
+            Ok(names.filter_map(|it| name::uid_of_folder(&it, driver)).collect())
+        })
+        .await
     }
 
-    /// Usage of the pod's cgroup.
+    /// Usage of the pod's cgroup; all empty when it has none.
     pub async fn pod_stats(&self, uid: &str) -> Result<CgroupStats, CgroupError> {
-        let _ = uid;
-        Ok(CgroupStats::default())
+        let uid = uid.to_owned();
+        self.blocking(move |inner| {
+            let folders = inner.names_of(&uid).map(|it| inner.folder(&it));
+            let found = folders.iter().find(|it| inner.tree.exists(it));
+            Ok(found.map(|it| inner.tree.stats(it)).unwrap_or_default())
+        })
+        .await
+    }
+
+    /// Usage of a cgroup by its path below the root: `""` is the machine, `kubepods` all pods.
+    pub async fn stats(&self, folder: &str) -> Result<CgroupStats, CgroupError> {
+        let folder = folder.trim_start_matches('/').to_owned();
+        self.blocking(move |inner| Ok(inner.tree.stats(&folder))).await
+    }
+
+    /// The folder of kubepods below the root, for [`CgroupManager::stats`].
+    pub fn kubepods(&self) -> String {
+        self.inner.folder(&self.inner.kubepods)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, CgroupError> + Send + 'static,
+    ) -> Result<T, CgroupError> {
+        let inner = Arc::clone(&self.inner);
+        tokio::task::spawn_blocking(move || work(&inner)).await.map_err(|_| CgroupError::Interrupted)?
     }
 }
+
+impl Inner {
+    fn folder(&self, name: &CgroupName) -> String {
+        name.folder(self.config.cgroups.driver)
+    }
+
+    /// The class of a pod that is gone is not known: it can lie in three places.
+    fn names_of(&self, uid: &str) -> [CgroupName; 3] {
+        [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
+            .map(|class| self.kubepods.of_class(class).pod(uid))
+    }
+
+    fn burstable_shares(&self) -> i64 {
+        let pods = self.burstable.lock().unwrap_or_else(PoisonError::into_inner);
+        shares(pods.values().sum())
+    }
+
+    fn set_burstable(&self, uid: &str, cpu: Option<i64>) -> Result<(), CgroupError> {
+        {
+            let mut pods = self.burstable.lock().unwrap_or_else(PoisonError::into_inner);
+            let old = match cpu {
+                Some(cpu) => pods.insert(uid.to_owned(), cpu),
+                None => pods.remove(uid),
+            };
+            if old == cpu {
+                return Ok(());
+            }
+        }
+        let folder = self.folder(&self.kubepods.of_class(QosClass::Burstable));
+        if !self.tree.exists(&folder) {
+            return Ok(());
+        }
+        self.tree.write(&folder, &Limits { shares: Some(self.burstable_shares()), ..Limits::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,24 @@
 //! Configuration: raw (`KubeletConfiguration` file, drop-ins, flags) → resolved and checked once → small structs.
 //!
-//! Nothing else in the kubelet reads files of configuration, flags or the environment.
+//! Nothing else in the kubelet reads files of configuration, flags or the environment. Start at [`load`].
 
+mod document; // files read strictly, merged, checked, completed
+mod error; // why a configuration is refused
+mod fields; // the table of every field
+mod flags; // the command line
+mod load; // the whole way
 mod paths; // where things lie on disk
+mod resolve; // from the document to the structs
 mod settings; // the resolved structs
+#[cfg(test)]
+pub(crate) mod testing; // a configuration for tests
 
+pub use error::ConfigurationError;
+pub use flags::Flags;
+pub use load::{Loaded, load};
 pub use paths::Paths;
 pub use settings::{
     ApiSettings, CgroupDriver, CgroupSettings, DnsSettings, EvictionThreshold, ImageSettings, KubeletConfig,
-    LogSettings, NodeSettings, PodSettings, Reserved, ResourceSettings, RuntimeSettings, ServerSettings,
-    SourceSettings, Threshold,
+    LogSettings, NodeSettings, PodSettings, ProcessSettings, Reserved, ResourceSettings, RuntimeSettings,
+    ServerSettings, SourceSettings, Threshold,
 };

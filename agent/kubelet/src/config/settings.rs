@@ -36,6 +36,8 @@ pub struct KubeletConfig {
     pub logs: LogSettings,
     /// What every pod is held to.
     pub pods: PodSettings,
+    /// This process itself.
+    pub process: ProcessSettings,
     /// `featureGates` as given; names we do not know were warned about.
     pub feature_gates: BTreeMap<String, bool>,
     /// The whole `KubeletConfiguration` with defaults, as `/configz` shows it.
@@ -309,4 +311,13 @@ pub struct PodSettings {
     pub allowed_unsafe_sysctls: Vec<String>,
     /// `userNamespaces.idsPerPod`.
     pub ids_per_pod: u32,
+}
+
+/// This process itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessSettings {
+    /// `oomScoreAdj`.
+    pub oom_score_adj: i32,
+    /// `maxOpenFiles`.
+    pub max_open_files: u64,
 }

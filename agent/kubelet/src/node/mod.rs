@@ -1,5 +1,7 @@
 //! The Node object: registration, Lease, status; and the node's own facts.
 
+mod machine; // the machine's size
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::KubeletConfig;
 use crate::translate::NodeAllocatable;
+
+pub use machine::Machine;
 
 /// What could not be found out or reported about this node.
 #[derive(Debug, thiserror::Error)]
