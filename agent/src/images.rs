@@ -104,11 +104,12 @@ async fn import_if_needed(
     endpoint: &str,
     runtime: &dyn Images,
 ) -> Result<Option<Seen>, ImportError> {
-    let unreadable =
-        |reason: String| ImportError::Unreadable { archive: archive.to_owned(), reason };
+    let unreadable = |reason: String| ImportError::Unreadable { archive: archive.to_owned(), reason };
     let about = std::fs::metadata(archive).map_err(|error| unreadable(error.to_string()))?;
-    let modified = about.modified().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok()).map_or(0, |it| it.as_secs());
-    let known = record.get(&file_name(archive)).filter(|it| it.size == about.len() && it.modified == modified);
+    let modified =
+        about.modified().ok().and_then(|it| it.duration_since(UNIX_EPOCH).ok()).map_or(0, |it| it.as_secs());
+    let known =
+        record.get(&file_name(archive)).filter(|it| it.size == about.len() && it.modified == modified);
     if let Some(seen) = known
         && all_present(&seen.images, runtime).await
     {
@@ -163,7 +164,8 @@ fn names_in(archive: &Path) -> Result<Vec<String>, String> {
         }
         let mut text = String::new();
         entry.read_to_string(&mut text).map_err(|error| format!("{path}: {error}"))?;
-        let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
+        let json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?;
         names.extend(if path == "index.json" { oci_names(&json) } else { docker_names(&json) });
     }
     names.sort();
@@ -208,7 +210,8 @@ mod tests {
         let index = r#"{"manifests":[{"annotations":{"io.containerd.image.name":"localhost/a:1"}},{}]}"#;
         let path = archive(folder.path(), "index.json", index);
         assert_eq!(names_in(&path).unwrap(), ["localhost/a:1"]);
-        let path = archive(folder.path(), "manifest.json", r#"[{"RepoTags":["b:2","b:3"]},{"RepoTags":null}]"#);
+        let path =
+            archive(folder.path(), "manifest.json", r#"[{"RepoTags":["b:2","b:3"]},{"RepoTags":null}]"#);
         assert_eq!(names_in(&path).unwrap(), ["b:2", "b:3"]);
     }
 

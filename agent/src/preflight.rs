@@ -59,9 +59,10 @@ fn ports(settings: &Settings) -> [(&'static str, SocketAddr); 4] {
 fn check_port(name: &str, address: SocketAddr) -> Option<Finding> {
     match TcpListener::bind(address) {
         Ok(_) => None,
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Some(finding(name, format!("port {} is taken by another process: stop it or choose another port", address.port())))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Some(finding(
+            name,
+            format!("port {} is taken by another process: stop it or choose another port", address.port()),
+        )),
         Err(error) => Some(finding(name, format!("cannot listen on {address}: {error}"))),
     }
 }
@@ -93,7 +94,10 @@ fn check_nft() -> Option<Finding> {
         Ok(output) if output.status.success() => None,
         Ok(output) => Some(finding(
             "nftables",
-            format!("the kernel refuses it (CONFIG_NF_TABLES): {}", String::from_utf8_lossy(&output.stderr).trim()),
+            format!(
+                "the kernel refuses it (CONFIG_NF_TABLES): {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            ),
         )),
     }
 }
@@ -115,7 +119,9 @@ async fn check_runtime(settings: &Settings, runtime: &dyn Runtime) -> Option<Fin
             Some(finding(&subject, "does not speak CRI v1: containerd 1.6 or newer does"))
         }
         Err(error) => Some(finding(&subject, format!("does not answer: {error}"))),
-        Ok(version) => too_old(&version.runtime_name, &version.runtime_version).map(|it| finding(&subject, it)),
+        Ok(version) => {
+            too_old(&version.runtime_name, &version.runtime_version).map(|it| finding(&subject, it))
+        }
     }
 }
 

@@ -229,9 +229,15 @@ impl UpArgs {
         let data_dir = std::path::absolute(&self.data_dir)
             .map_err(|error| invalid("data-dir", &self.data_dir.display().to_string(), &error.to_string()))?;
         if !self.runtime_endpoint.starts_with("unix://") {
-            return Err(invalid("runtime-endpoint", &self.runtime_endpoint, "must be unix:// and a socket's path"));
+            return Err(invalid(
+                "runtime-endpoint",
+                &self.runtime_endpoint,
+                "must be unix:// and a socket's path",
+            ));
         }
-        if self.service_cidr.contains(self.pod_cidr.address) || self.pod_cidr.contains(self.service_cidr.address) {
+        if self.service_cidr.contains(self.pod_cidr.address)
+            || self.pod_cidr.contains(self.service_cidr.address)
+        {
             return Err(invalid("service-cidr", &self.service_cidr.to_string(), "overlaps with --pod-cidr"));
         }
         let cluster_dns = self
@@ -239,10 +245,15 @@ impl UpArgs {
             .nth(10)
             .ok_or_else(|| invalid("service-cidr", &self.service_cidr.to_string(), "has no tenth address"))?;
         if self.bridge.is_empty() || self.bridge.len() > 15 || self.bridge.contains(['/', ' ']) {
-            return Err(invalid("bridge", &self.bridge, "an interface name has 1 to 15 characters without / and space"));
+            return Err(invalid(
+                "bridge",
+                &self.bridge,
+                "an interface name has 1 to 15 characters without / and space",
+            ));
         }
-        let node_ports = port_range(&self.service_node_port_range)
-            .ok_or_else(|| invalid("service-node-port-range", &self.service_node_port_range, "must be first-last"))?;
+        let node_ports = port_range(&self.service_node_port_range).ok_or_else(|| {
+            invalid("service-node-port-range", &self.service_node_port_range, "must be first-last")
+        })?;
         Ok(Settings {
             cni_binary: self.cni_binary.map_or_else(beside_this_program, Ok)?,
             node_name: node_name(self.node_name)?,
@@ -273,7 +284,11 @@ impl Settings {
 
     /// The address under which the node itself reaches the API server.
     pub fn api_url(&self) -> String {
-        let host = if self.api_address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { self.api_address.ip() };
+        let host = if self.api_address.ip().is_unspecified() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            self.api_address.ip()
+        };
         format!("https://{}", SocketAddr::new(host, self.api_address.port()))
     }
 }
@@ -321,7 +336,9 @@ fn node_ip() -> Result<IpAddr, SettingsError> {
     }
     let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| unknown(error.to_string()))?;
     interfaces
-        .filter_map(|it| it.address.and_then(|address| address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()))))
+        .filter_map(|it| {
+            it.address.and_then(|address| address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip())))
+        })
         .find(|address| !address.is_loopback())
         .ok_or_else(|| unknown("no interface has an IPv4 address besides the loopback's".to_owned()))
 }

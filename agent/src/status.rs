@@ -86,7 +86,9 @@ async fn nodes(layout: &Layout) -> Result<Vec<Node>, String> {
     if !path.exists() {
         return Err("the API server has not made its certificates yet".to_owned());
     }
-    let client = coracle_client::from_kubeconfig(&path).await.map_err(|error| error.to_string())?;
+    let client = coracle_client::from_kubeconfig(&path, "coracle-status")
+        .await
+        .map_err(|error| coracle_client::report(&error))?;
     let nodes = Api::<Node>::all(client).list(&ListParams::default()).await;
     nodes.map(|it| it.items).map_err(|error| match error {
         kube::Error::Api(status) => status.message,
@@ -127,7 +129,8 @@ mod tests {
                 ..NodeCondition::default()
             }]
         });
-        let mut node = Node { status: Some(NodeStatus { conditions, ..NodeStatus::default() }), ..Node::default() };
+        let mut node =
+            Node { status: Some(NodeStatus { conditions, ..NodeStatus::default() }), ..Node::default() };
         node.metadata.name = Some(name.into());
         node
     }

@@ -56,6 +56,11 @@ impl Host {
         host
     }
 
+    /// Its first process, as the machine sees it.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// The host's name.
     pub fn name(&self) -> &str {
         &self.name
