@@ -1,1 +1,12 @@
-//! The node agent: the kubelet alone, or everything in one process.
+//! The node agent's programs: `coracle`, everything in one process, and `kubelet`, the node agent alone.
+//!
+//! The rooms have crates of their own (see ARCHITECTURE.md); here is what only the programs need.
+
+pub mod down; // end the pods, take back what is in the kernel
+pub mod images; // image archives, imported at start
+pub mod layout; // which folder holds what
+pub mod logging; // where log lines go
+pub mod preflight; // what must be so before a start
+pub mod settings; // the command line, resolved
+pub mod status; // is it Ready
+pub mod why; // what happened to a pod

@@ -1,0 +1,161 @@
+//! `coracle status`: does the cluster answer, is its node Ready, and if not, what is it waiting for.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+
+use crate::layout::Layout;
+
+/// Between two looks while waiting.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Deadline of one look.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Every node is Ready.
+    Ready {
+        /// Their names.
+        nodes: Vec<String>,
+    },
+    /// Not yet, and why.
+    Waiting {
+        /// What is missing.
+        reason: String,
+    },
+    /// It was started, but its process has ended.
+    Ended,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ready { nodes } => write!(f, "node {} is Ready", nodes.join(", ")),
+            Self::Waiting { reason } => write!(f, "waiting: {reason}"),
+            Self::Ended => write!(f, "coracle is not running"),
+        }
+    }
+}
+
+/// Looks until the cluster is Ready, its process has ended or `wait` is over. `tell` hears of each change.
+pub async fn wait_until_ready(layout: &Layout, wait: Duration, mut tell: impl FnMut(&State)) -> State {
+    let start = Instant::now();
+    let mut last = None;
+    loop {
+        let state = look(layout).await;
+        if last.as_ref() != Some(&state) {
+            tell(&state);
+        }
+        let over = !matches!(state, State::Waiting { .. }) || start.elapsed() >= wait;
+        if over {
+            return state;
+        }
+        last = Some(state);
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// One look.
+pub async fn look(layout: &Layout) -> State {
+    if process_ended(&layout.run().join("coracle.pid")) {
+        return State::Ended;
+    }
+    match tokio::time::timeout(LOOK, nodes(layout)).await {
+        Err(_) => waiting("the API server does not answer in time"),
+        Ok(Err(reason)) => State::Waiting { reason },
+        Ok(Ok(nodes)) => judge(&nodes),
+    }
+}
+
+fn waiting(reason: &str) -> State {
+    State::Waiting { reason: reason.to_owned() }
+}
+
+/// Whether the file names a process, and that process is gone.
+fn process_ended(pid_file: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(pid_file) else { return false };
+    text.trim().parse::<i32>().is_ok_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
+async fn nodes(layout: &Layout) -> Result<Vec<Node>, String> {
+    let path = layout.admin_kubeconfig();
+    if !path.exists() {
+        return Err("the API server has not made its certificates yet".to_owned());
+    }
+    let client = coracle_client::from_kubeconfig(&path, "coracle-status")
+        .await
+        .map_err(|error| coracle_client::report(&error))?;
+    let nodes = Api::<Node>::all(client).list(&ListParams::default()).await;
+    nodes.map(|it| it.items).map_err(|error| match error {
+        kube::Error::Api(status) => status.message,
+        _ => "the API server does not answer yet".to_owned(),
+    })
+}
+
+fn judge(nodes: &[Node]) -> State {
+    if nodes.is_empty() {
+        return waiting("the kubelet has not registered its node yet");
+    }
+    for node in nodes {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        let conditions = node.status.as_ref().and_then(|it| it.conditions.as_deref()).unwrap_or_default();
+        match conditions.iter().find(|it| it.type_ == "Ready") {
+            None => return waiting(&format!("node {name} has not reported yet")),
+            Some(it) if it.status == "True" => {}
+            Some(it) => {
+                let reason = it.message.as_deref().unwrap_or("no reason given");
+                return waiting(&format!("node {name} is not Ready: {reason}"));
+            }
+        }
+    }
+    State::Ready { nodes: nodes.iter().filter_map(|it| it.metadata.name.clone()).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::{NodeCondition, NodeStatus};
+
+    fn node(name: &str, ready: Option<(&str, &str)>) -> Node {
+        let conditions = ready.map(|(status, message)| {
+            vec![NodeCondition {
+                type_: "Ready".into(),
+                status: status.into(),
+                message: Some(message.into()),
+                ..NodeCondition::default()
+            }]
+        });
+        let mut node =
+            Node { status: Some(NodeStatus { conditions, ..NodeStatus::default() }), ..Node::default() };
+        node.metadata.name = Some(name.into());
+        node
+    }
+
+    #[test]
+    fn a_cluster_is_ready_when_all_nodes_are() {
+        for (nodes, expected) in [
+            (vec![], "waiting: the kubelet has not registered its node yet"),
+            (vec![node("a", None)], "waiting: node a has not reported yet"),
+            (vec![node("a", Some(("False", "no network")))], "waiting: node a is not Ready: no network"),
+            (vec![node("a", Some(("True", "")))], "node a is Ready"),
+            (vec![node("a", Some(("True", ""))), node("b", None)], "waiting: node b has not reported yet"),
+        ] {
+            assert_eq!(judge(&nodes).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        assert!(!process_ended(&file));
+        std::fs::write(&file, std::process::id().to_string()).unwrap();
+        assert!(!process_ended(&file));
+        std::fs::write(&file, "2147483647\n").unwrap();
+        assert!(process_ended(&file));
+    }
+}

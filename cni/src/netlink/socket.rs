@@ -1,0 +1,152 @@
+//! Requests and answers over one netlink socket.
+
+use super::message::Message;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
+    socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const HEADER: usize = 16;
+const DONE: u16 = 3;
+const ERROR: u16 = 2;
+const REQUEST: u16 = 1;
+const ACK: u16 = 4;
+/// Ask for all objects of a kind.
+const DUMP: u16 = 0x300;
+const INTERRUPTED: u16 = 0x10; // the set changed while it was dumped
+const BUFFER: usize = 64 * 1024; // the kernel fills at most 32 KiB at a time
+
+/// A conversation with the kernel of one network namespace.
+#[derive(Debug)]
+pub struct Netlink {
+    socket: OwnedFd,
+    sequence: AtomicU32,
+}
+
+/// What was asked of the kernel, and its answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{action}")]
+pub struct NetlinkError {
+    action: String,
+    source: Errno,
+}
+
+impl NetlinkError {
+    /// True when the object is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.source, Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::EADDRNOTAVAIL)
+    }
+
+    /// True when the object is there already.
+    pub fn is_exists(&self) -> bool {
+        self.source == Errno::EEXIST
+    }
+
+    pub(super) fn from_errno(action: impl Into<String>, source: Errno) -> NetlinkError {
+        NetlinkError { action: action.into(), source }
+    }
+}
+
+impl Netlink {
+    /// Opens a socket for links, addresses and routes, in the calling thread's namespace.
+    pub fn open() -> Result<Netlink, NetlinkError> {
+        Netlink::with_protocol(SockProtocol::NetlinkRoute)
+    }
+
+    pub(super) fn with_protocol(protocol: SockProtocol) -> Result<Netlink, NetlinkError> {
+        let open = || {
+            let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+            setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(10, 0))?; // the kernel answers at once, or never
+            bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+            Ok(fd)
+        };
+        let socket = open().map_err(|errno| NetlinkError::from_errno("open a netlink socket", errno))?;
+        Ok(Netlink { socket, sequence: AtomicU32::new(1) })
+    }
+
+    /// Sends a change and waits until the kernel has made it.
+    pub(super) fn change(&self, message: Message, action: impl Fn() -> String) -> Result<(), NetlinkError> {
+        self.exchange(message, ACK, |_, _| ()).map_err(|errno| NetlinkError::from_errno(action(), errno))
+    }
+
+    /// Asks for one object; `read` gets the type and the body of each answer.
+    pub(super) fn get<T>(
+        &self,
+        message: Message,
+        action: impl Fn() -> String,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, NetlinkError> {
+        let mut found = None;
+        let exchanged = self.exchange(message, ACK, |_, body| found = found.take().or_else(|| read(body)));
+        exchanged.map_err(|errno| NetlinkError::from_errno(action(), errno))?;
+        Ok(found)
+    }
+
+    /// Asks for all objects of a kind; starts again when the set changed meanwhile.
+    pub(super) fn dump<T>(
+        &self,
+        message: impl Fn() -> Message,
+        action: impl Fn() -> String,
+        read: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        for _ in 0..8 {
+            let (mut found, mut interrupted) = (Vec::new(), false);
+            let exchanged = self.exchange(message(), DUMP, |flags, body| {
+                interrupted |= flags & INTERRUPTED != 0;
+                found.extend(read(body));
+            });
+            exchanged.map_err(|errno| NetlinkError::from_errno(action(), errno))?;
+            if !interrupted {
+                return Ok(found);
+            }
+        }
+        Err(NetlinkError::from_errno(action(), Errno::EINTR))
+    }
+
+    fn exchange(&self, message: Message, flags: u16, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let fd = self.socket.as_raw_fd();
+        send(fd, &message.finish(sequence, flags | REQUEST), MsgFlags::empty())?;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let received = match recv(fd, &mut buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => continue,
+                other => other?,
+            };
+            let mut rest = &buffer[..received];
+            while let Some((header, _)) = rest.split_at_checked(HEADER) {
+                let length = usize::try_from(word(header, 0)).unwrap_or(usize::MAX);
+                let Some(body) = rest.get(HEADER..length) else { return Err(Errno::EBADMSG) };
+                let (kind, flags) = (half(header, 4), half(header, 6));
+                if word(header, 8) == sequence {
+                    match kind {
+                        DONE => return code(body),
+                        ERROR => return code(body),
+                        _ => each(flags, body),
+                    }
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+            }
+        }
+    }
+}
+
+/// The error number in an answer; 0 is an acknowledgement.
+fn code(body: &[u8]) -> Result<(), Errno> {
+    match i32::from_ne_bytes(body.get(..4).and_then(|it| it.try_into().ok()).unwrap_or([0; 4])) {
+        0 => Ok(()),
+        number => Err(Errno::from_raw(-number)),
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(super::message::u32_of).unwrap_or(0)
+}
+
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
+}

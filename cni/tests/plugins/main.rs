@@ -1,0 +1,10 @@
+//! Every plugin, as a runtime calls it: our binary, a real kernel, network namespaces of their own.
+//!
+//! What the plugins made is looked at with `ip`, `nft` and sockets, never with our own reader.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod bridge; // links, addresses, routes, masquerade
+mod chain; // whole lists through our own runtime library
+mod host_local; // leases
+mod interop; // with the reference plugins of the distribution
+mod portmap; // ports of the host
+mod world; // a host, containers, a folder with the plugins

@@ -1,0 +1,90 @@
+use std::os::unix::fs::FileExt;
+
+use super::sqlite::open;
+use crate::contract::{put, write};
+use crate::{Options, RangeRequest, Sqlite, Store, StoreError, Txn};
+
+/// Damages a store with `harm`, expects a refusal with `reason` in it, and the file as it was.
+async fn check(harm: impl FnOnce(&std::path::Path), reason: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let store = open(&path);
+    for n in 0..200 {
+        write(&store, vec![put(&format!("key-{n}"), &"value".repeat(100))]).await;
+    }
+    drop(store);
+    harm(&path);
+    let before = std::fs::read(&path).unwrap();
+    let error = Sqlite::open(&path, Options::default()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert!(error.to_string().contains(reason), "{error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    assert!(std::fs::read(&path).unwrap() == before, "the file was changed");
+}
+
+fn overwrite(path: &std::path::Path, at: u64, bytes: &[u8]) {
+    std::fs::File::options().write(true).open(path).unwrap().write_all_at(bytes, at).unwrap();
+}
+
+#[tokio::test]
+async fn damage_is_named_and_left_alone() {
+    check(|path| overwrite(path, 0, b"not a database"), "header").await;
+    check(|path| overwrite(path, 68, &[1, 2, 3, 4]), "application id 0x1020304").await;
+    check(|path| overwrite(path, 60, &[0, 0, 0, 9]), "layout 9").await;
+    check(|path| std::fs::write(path, b"short").unwrap(), "5 bytes").await;
+    check(
+        |path| {
+            let length = std::fs::metadata(path).unwrap().len();
+            std::fs::File::options().write(true).open(path).unwrap().set_len(length / 2).unwrap();
+        },
+        "",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn one_flipped_bit_in_a_value_is_seen() {
+    check(
+        |path| {
+            let bytes = std::fs::read(path).unwrap();
+            let at = bytes.windows(10).rposition(|window| window == b"valuevalue").unwrap();
+            overwrite(path, at as u64, &[bytes[at] ^ 4]);
+        },
+        "fails its checksum",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_writes_and_serves_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let options = Options { max_bytes: Some(256 * 1024), ..Options::default() };
+    let store = Sqlite::open(&path, options).unwrap();
+    let big = "x".repeat(10_000);
+    let mut written = 0;
+    let error = loop {
+        // Two keys at once: neither may be there without the other.
+        let ops = vec![put(&format!("a{written:03}"), &big), put(&format!("b{written:03}"), &big)];
+        match store.txn(Txn { compares: vec![], ops }).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 100, "never full");
+    };
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error:?}");
+    let count = |start: &str, end: &str| RangeRequest {
+        start: start.into(),
+        end: Some(end.into()),
+        ..RangeRequest::default()
+    };
+    for (start, end) in [("a", "b"), ("b", "c")] {
+        assert_eq!(store.range(count(start, end)).await.unwrap().count, written);
+    }
+    assert_eq!(store.revision().await.unwrap(), i64::try_from(written).unwrap());
+    drop(store);
+    // With more room it goes on.
+    let store = open(&path);
+    let next = i64::try_from(written).unwrap() + 1;
+    assert_eq!(write(&store, vec![put("after", "x")]).await, next);
+}

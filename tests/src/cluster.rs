@@ -1,0 +1,168 @@
+//! A one-node cluster in a host of its own, brought up by `hack/up`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::host::Host;
+use crate::kubectl::Kubectl;
+
+/// How to bring a cluster up.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Further options of `coracle up`.
+    pub up: Vec<String>,
+    /// Files put below the data folder before the first start: path and content.
+    pub files: Vec<(String, String)>,
+}
+
+/// A running cluster. Dropping it purges it.
+pub struct Cluster {
+    host: Arc<Host>,
+    folder: tempfile::TempDir,
+    cgroup: String,
+    options: Options,
+}
+
+/// The checkout whose scripts are used.
+fn repo() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests live below the checkout")
+}
+
+/// Where the programs under test are: CORACLE_BIN_DIR, or where cargo put this build's.
+fn bin_dir() -> PathBuf {
+    if let Some(folder) = std::env::var_os("CORACLE_BIN_DIR") {
+        return folder.into();
+    }
+    let this = std::env::current_exe().expect("this program has a path");
+    // target/PROFILE/deps/TEST
+    this.ancestors().nth(2).expect("tests run from target/PROFILE/deps").to_owned()
+}
+
+impl Cluster {
+    /// A cluster with everything at its default.
+    pub fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    /// A cluster with options.
+    pub fn start_with(options: Options) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("node-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // Short: sockets live below it.
+        let folder = tempfile::Builder::new().prefix("cor-").tempdir_in("/tmp").expect("make a folder");
+        let host = Arc::new(Host::new(&name));
+        let cluster = Self { host, folder, cgroup: format!("/coracle-{name}"), options };
+        for (path, content) in &cluster.options.files {
+            let path = cluster.data_dir().join(path);
+            std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("make a folder");
+            std::fs::write(path, content).expect("write a file");
+        }
+        let up = cluster.up();
+        assert!(up.0, "hack/up failed:\n{}\n{}", up.1, cluster.log_tail());
+        cluster
+    }
+
+    /// Runs `hack/up`: whether it succeeded, and what it printed.
+    pub fn up(&self) -> (bool, String) {
+        let mut command = Command::new("bash");
+        command
+            .arg(repo().join("hack/up"))
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--bin-dir")
+            .arg(bin_dir());
+        command.args(["--", "--cgroup-root", &self.cgroup]).args(&self.options.up);
+        self.script(&command)
+    }
+
+    /// Runs `hack/down` with further arguments: whether it succeeded, and what it printed.
+    pub fn down(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = Command::new("bash");
+        command
+            .arg(repo().join("hack/down"))
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--bin-dir")
+            .arg(bin_dir());
+        self.script(command.args(arguments))
+    }
+
+    fn script(&self, command: &Command) -> (bool, String) {
+        let output = self.host.run(command);
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Runs the `coracle` program in the cluster's host: whether it succeeded, and what it printed.
+    pub fn coracle(&self, arguments: &[&str]) -> (bool, String) {
+        self.script(Command::new(bin_dir().join("coracle")).args(arguments))
+    }
+
+    /// The cluster's data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("c")
+    }
+
+    /// The host it runs on.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The cgroup below which its pods' cgroups are.
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
+    /// kubectl for it, as its administrator.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(Arc::clone(&self.host), self.data_dir().join("admin.kubeconfig"))
+    }
+
+    /// The demo image's name.
+    pub fn demo_image() -> String {
+        format!("localhost/coracle/demo:{}", env!("CARGO_PKG_VERSION"))
+    }
+
+    /// kill -9 of the coracle process. Pods run on.
+    pub fn kill(&self) {
+        self.host.sh(&format!("kill -9 $(cat {}/run/coracle.pid)", self.data_dir().display()));
+    }
+
+    /// The last lines of the cluster's log, for a failing test to show.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.data_dir().join("log/coracle.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the cluster's log ends ---\n{}", self.log_tail());
+        }
+        if self.data_dir().exists() {
+            let (success, text) = self.down(&["--purge"]);
+            if !success {
+                eprintln!("hack/down --purge: {text}");
+            }
+        }
+        // With the host's processes gone, its cgroups are empty; they would be left when purge failed.
+        for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            remove_cgroup(&controller.path().join(self.cgroup.trim_start_matches('/')));
+        }
+        remove_cgroup(&Path::new("/sys/fs/cgroup").join(self.cgroup.trim_start_matches('/')));
+    }
+}
+
+/// Removes a cgroup and those below it. A cgroup's files go with it.
+fn remove_cgroup(folder: &Path) {
+    for below in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if below.file_type().is_ok_and(|it| it.is_dir()) {
+            remove_cgroup(&below.path());
+        }
+    }
+    let _ = std::fs::remove_dir(folder);
+}
