@@ -1,0 +1,188 @@
+//! The kubelet's own figures, under upstream's names.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+use crate::probe::Kind;
+
+/// One label for a runtime operation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation_type: String,
+}
+
+/// Labels of a probe's count.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Probed {
+    probe_type: &'static str,
+    result: &'static str,
+}
+
+/// State of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ContainerState {
+    container_state: &'static str,
+}
+
+/// All of them. Counting is cheap; encoding happens when somebody asks.
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    running_pods: Gauge,
+    running_containers: Family<ContainerState, Gauge>,
+    desired_pods: Gauge,
+    pod_start: Histogram,
+    pod_start_sli: Histogram,
+    started_pods: Counter,
+    started_containers: Counter,
+    status_sync: Histogram,
+    relist: Histogram,
+    orphaned: Counter,
+    image_pull: Histogram,
+    operations: Family<Operation, Counter>,
+    operation_errors: Family<Operation, Counter>,
+    operation_seconds: Family<Operation, Histogram>,
+    probes: Family<Probed, Counter>,
+    rejections: Family<Operation, Counter<u64, AtomicU64>>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.005, 2.5, 12))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let it = Self {
+            registry: Mutex::default(),
+            running_pods: Gauge::default(),
+            running_containers: Family::default(),
+            desired_pods: Gauge::default(),
+            pod_start: seconds(),
+            pod_start_sli: seconds(),
+            started_pods: Counter::default(),
+            started_containers: Counter::default(),
+            status_sync: seconds(),
+            relist: seconds(),
+            orphaned: Counter::default(),
+            image_pull: seconds(),
+            operations: Family::default(),
+            operation_errors: Family::default(),
+            operation_seconds: Family::new_with_constructor(seconds),
+            probes: Family::default(),
+            rejections: Family::default(),
+        };
+        let r = &mut registry;
+        r.register("kubelet_running_pods", "Number of pods that have a running pod sandbox", it.running_pods.clone());
+        r.register("kubelet_running_containers", "Number of containers by state", it.running_containers.clone());
+        r.register("kubelet_desired_pods", "Number of pods the kubelet is being instructed to run", it.desired_pods.clone());
+        r.register("kubelet_pod_start_duration_seconds", "From the pod seen to its first running status", it.pod_start.clone());
+        r.register("kubelet_pod_start_sli_duration_seconds", "From the pod's creation to running, without image pulls", it.pod_start_sli.clone());
+        r.register("kubelet_started_pods", "Cumulative number of pods started", it.started_pods.clone());
+        r.register("kubelet_started_containers", "Cumulative number of containers started", it.started_containers.clone());
+        r.register("kubelet_pod_status_sync_duration_seconds", "Time to write a pod's status", it.status_sync.clone());
+        r.register("kubelet_pleg_relist_duration_seconds", "Time of one look at everything the runtime has", it.relist.clone());
+        r.register("kubelet_orphaned_runtime_pods", "Pods found in the runtime that no source knows", it.orphaned.clone());
+        r.register("kubelet_image_pull_duration_seconds", "Time of image pulls", it.image_pull.clone());
+        r.register("kubelet_runtime_operations", "Runtime calls by type", it.operations.clone());
+        r.register("kubelet_runtime_operations_errors", "Failed runtime calls by type", it.operation_errors.clone());
+        r.register("kubelet_runtime_operations_duration_seconds", "Time of runtime calls by type", it.operation_seconds.clone());
+        r.register("prober_probe", "Probes by type and result", it.probes.clone());
+        r.register("kubelet_admission_rejections", "Pods refused by the node, by reason", it.rejections.clone());
+        Self { registry: Mutex::new(registry), ..it }
+    }
+
+    /// Lets another room add its own figures.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Everything as text in the exposition format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry.lock().unwrap_or_else(PoisonError::into_inner));
+        text
+    }
+
+    /// A runtime call ended.
+    pub fn operation(&self, name: &str, took: Duration, failed: bool) {
+        let labels = Operation { operation_type: name.to_owned() };
+        self.operations.get_or_create(&labels).inc();
+        self.operation_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        if failed {
+            self.operation_errors.get_or_create(&labels).inc();
+        }
+    }
+
+    /// A probe gave a result.
+    pub fn probed(&self, kind: Kind, result: &'static str) {
+        self.probes.get_or_create(&Probed { probe_type: kind.title(), result }).inc();
+    }
+
+    /// What runs now.
+    pub fn running(&self, desired: usize, pods: usize, containers: [(&'static str, usize); 3]) {
+        self.desired_pods.set(i64::try_from(desired).unwrap_or(i64::MAX));
+        self.running_pods.set(i64::try_from(pods).unwrap_or(i64::MAX));
+        for (container_state, count) in containers {
+            let gauge = self.running_containers.get_or_create(&ContainerState { container_state });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A pod runs for the first time: since it was seen, and since it was created less its pulls.
+    pub fn pod_started(&self, since_seen: Duration, sli: Duration) {
+        self.pod_start.observe(since_seen.as_secs_f64());
+        self.pod_start_sli.observe(sli.as_secs_f64());
+    }
+
+    /// A sandbox was asked for.
+    pub fn pod_begun(&self) {
+        self.started_pods.inc();
+    }
+
+    /// A container was started.
+    pub fn container_started(&self) {
+        self.started_containers.inc();
+    }
+
+    /// A status was written.
+    pub fn status_written(&self, took: Duration) {
+        self.status_sync.observe(took.as_secs_f64());
+    }
+
+    /// The runtime was looked through.
+    pub fn relisted(&self, took: Duration) {
+        self.relist.observe(took.as_secs_f64());
+    }
+
+    /// A pod was found that nobody wants.
+    pub fn orphan(&self) {
+        self.orphaned.inc();
+    }
+
+    /// An image was pulled.
+    pub fn pulled(&self, took: Duration) {
+        self.image_pull.observe(took.as_secs_f64());
+    }
+
+    /// The node refused a pod.
+    pub fn refused(&self, reason: &str) {
+        self.rejections.get_or_create(&Operation { operation_type: reason.to_owned() }).inc();
+    }
+}

@@ -1,0 +1,122 @@
+//! What differs between two statuses, as a strategic merge patch.
+
+use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
+use serde_json::{Map, Value, json};
+
+/// The conditions that this kubelet writes; others belong to others.
+pub(super) const OWNED_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// The fields of a status that this kubelet writes.
+const OWNED_FIELDS: [&str; 13] = [
+    "containerStatuses",
+    "ephemeralContainerStatuses",
+    "hostIP",
+    "hostIPs",
+    "initContainerStatuses",
+    "message",
+    "observedGeneration",
+    "phase",
+    "podIP",
+    "podIPs",
+    "qosClass",
+    "reason",
+    "startTime",
+];
+
+/// The part of a status that this kubelet writes.
+pub fn owned(status: &PodStatus) -> Map<String, Value> {
+    let Ok(Value::Object(all)) = serde_json::to_value(status) else { return Map::new() };
+    all.into_iter().filter(|(key, _)| OWNED_FIELDS.contains(&key.as_str())).collect()
+}
+
+/// The patch that makes `before` into `wanted`; none when they agree.
+pub fn difference(before: &PodStatus, wanted: &PodStatus) -> Option<Value> {
+    let (old, new) = (owned(before), owned(wanted));
+    let mut patch = Map::new();
+    for (key, value) in &new {
+        if old.get(key) == Some(value) {
+            continue;
+        }
+        let addresses = key == "podIPs" || key == "hostIPs";
+        let replaced = match value {
+            // These lists merge by address: say that the old ones go.
+            Value::Array(list) if addresses && old.contains_key(key) => {
+                let mut list = list.clone();
+                list.push(json!({ "$patch": "replace" }));
+                Value::Array(list)
+            }
+            value => value.clone(),
+        };
+        patch.insert(key.clone(), replaced);
+    }
+    for key in old.keys().filter(|it| !new.contains_key(*it)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    let changed = conditions(before, wanted);
+    if !changed.is_empty() {
+        patch.insert("conditions".into(), Value::Array(changed));
+    }
+    (!patch.is_empty()).then(|| json!({ "status": patch }))
+}
+
+/// Our conditions that differ; the merge key is their type.
+fn conditions(before: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
+    let find = |list: &PodStatus, kind: &str| -> Option<PodCondition> {
+        list.conditions.iter().flatten().find(|it| it.type_ == kind).cloned()
+    };
+    let ours = wanted.conditions.iter().flatten().filter(|it| OWNED_CONDITIONS.contains(&it.type_.as_str()));
+    ours.filter_map(|it| {
+        let old = find(before, &it.type_);
+        if old.as_ref() == Some(it) {
+            return None;
+        }
+        let mut value = serde_json::to_value(it).ok()?;
+        if let (Some(old), Value::Object(fields)) = (old, &mut value) {
+            for (key, had, has) in [
+                ("reason", old.reason.is_some(), it.reason.is_some()),
+                ("message", old.message.is_some(), it.message.is_some()),
+            ] {
+                if had && !has {
+                    fields.insert(key.into(), Value::Null);
+                }
+            }
+        }
+        Some(value)
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::PodIP;
+
+    fn status(phase: &str, ips: &[&str], ready: &str) -> PodStatus {
+        PodStatus {
+            phase: Some(phase.into()),
+            pod_ips: (!ips.is_empty()).then(|| ips.iter().map(|it| PodIP { ip: (*it).into() }).collect()),
+            conditions: Some(vec![
+                PodCondition { type_: "Ready".into(), status: ready.into(), ..PodCondition::default() },
+                PodCondition { type_: "Theirs".into(), status: ready.into(), ..PodCondition::default() },
+            ]),
+            ..PodStatus::default()
+        }
+    }
+
+    #[test]
+    fn only_what_differs() {
+        let a = status("Pending", &[], "False");
+        assert_eq!(difference(&a, &a), None);
+        let b = status("Running", &["10.0.0.1"], "True");
+        let patch = difference(&a, &b).unwrap();
+        assert_eq!(patch["status"]["phase"], "Running");
+        assert_eq!(patch["status"]["podIPs"], json!([{ "ip": "10.0.0.1" }]));
+        assert_eq!(patch["status"]["conditions"].as_array().map(Vec::len), Some(1));
+        let c = status("Running", &["10.0.0.2"], "True");
+        let patch = difference(&b, &c).unwrap();
+        assert_eq!(patch["status"]["podIPs"], json!([{ "ip": "10.0.0.2" }, { "$patch": "replace" }]));
+        let patch = difference(&b, &status("Running", &[], "True")).unwrap();
+        assert_eq!(patch["status"]["podIPs"], Value::Null);
+    }
+}

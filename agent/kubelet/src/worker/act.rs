@@ -1,0 +1,432 @@
+//! Carries actions out. Nothing is decided here.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coracle_cri::{CriError, RuntimeHandle};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::action::{Action, Cause};
+use super::api::{ApiError, PodApi};
+use super::home::{PodHome, Wish};
+use super::hooks;
+use super::report::{News, Problem, Report};
+use crate::events::{Events, Severity};
+use crate::image::{PullRequest, Puller};
+use crate::metrics::Metrics;
+use crate::observe::{self, ContainerSeen};
+use crate::pod;
+use crate::timeline::Timeline;
+use crate::translate::{ContainerRole, ImageFacts};
+
+/// A runtime that does not answer within this never will; the client's own deadlines are shorter.
+const PATIENCE: Duration = Duration::from_secs(270);
+/// How long the runtime may take to notice that a process ended.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
+
+/// What workers act with. One for the node.
+#[derive(Clone)]
+pub struct Tools {
+    /// The container runtime.
+    pub runtime: RuntimeHandle,
+    /// Cgroups, volumes, configs.
+    pub home: Arc<dyn PodHome>,
+    /// Images.
+    pub puller: Arc<Puller>,
+    /// The API server.
+    pub api: Arc<dyn PodApi>,
+    /// Who is told.
+    pub events: Arc<dyn Events>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One pod, for the time of one action.
+#[derive(Clone)]
+pub(super) struct Hand {
+    pub tools: Tools,
+    pub pod: Arc<Pod>,
+    pub timeline: Arc<Timeline>,
+}
+
+/// What an action needs beside its own words.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Context {
+    /// The sandbox to start in.
+    pub sandbox: Option<(String, u32)>,
+    /// The pod's addresses.
+    pub pod_ips: Vec<IpAddr>,
+    /// The container's image.
+    pub image: ImageFacts,
+    /// The running container that an ephemeral one aims at.
+    pub target: Option<String>,
+    /// The container as last seen.
+    pub container: Option<ContainerSeen>,
+    /// The last status, before the object goes.
+    pub last_status: Option<serde_json::Value>,
+}
+
+impl Hand {
+    pub async fn carry_out(self, action: Action, context: Context) -> Report {
+        let subject = Some(action.subject());
+        let news = match action {
+            Action::Mount => self.mount().await,
+            Action::RunSandbox { attempt } => self.run_sandbox(attempt).await,
+            Action::StopSandbox { id } => self.stop_sandbox(id).await,
+            Action::Pull { container } => self.pull(container).await,
+            Action::Launch { container, restart, created } => {
+                self.launch(&container, restart, created, context).await
+            }
+            Action::Stop { container, id, grace, cause } => {
+                self.stop(&container, id, grace, &cause, &context).await
+            }
+            Action::Cancel { .. } => Vec::new(),
+            Action::RemoveContainer { id } => self.remove_container(id).await,
+            Action::RemoveSandbox { id } => self.remove_sandbox(id).await,
+            Action::CleanUp => {
+                let done = self.tools.home.clean_up(&self.pod);
+                vec![News::Cleaned(self.work("CleanUp", None, done, |it| Problem::new(it.reason, it)).await)]
+            }
+            Action::Delete => vec![News::Deleted(self.delete(context.last_status).await)],
+        };
+        Report { subject, news }
+    }
+
+    /// Everything that the runtime has of the pod.
+    pub async fn look(self) -> Report {
+        let uid = pod::uid(&self.pod).to_owned();
+        let found = self.call("list_pod", None, observe::of_pod(&self.tools.runtime, &uid)).await;
+        let news = match found {
+            Ok(seen) => News::Everything(seen),
+            Err(_) => News::Doubt,
+        };
+        Report { subject: None, news: vec![news] }
+    }
+
+    /// A process ended: waits until the runtime has noticed, too.
+    pub async fn settle(self, id: String, is_sandbox: bool) -> Report {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(4);
+        let news = loop {
+            let (news, settled) = if is_sandbox {
+                match observe::of_sandbox(&self.tools.runtime, &id).await {
+                    Ok(Some(seen)) => (News::Sandbox(seen.clone()), !seen.ready),
+                    Ok(None) => (News::SandboxGone(id.clone()), true),
+                    Err(_) => (News::Doubt, true),
+                }
+            } else {
+                match observe::of_container(&self.tools.runtime, &id).await {
+                    Ok(Some(seen)) => (News::Container(seen.clone()), !seen.is_alive()),
+                    Ok(None) => (News::ContainerGone(id.clone()), true),
+                    Err(_) => (News::Doubt, true),
+                }
+            };
+            if settled || began.elapsed() > SETTLES_WITHIN {
+                break news;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        };
+        Report { subject: None, news: vec![news] }
+    }
+
+    async fn mount(&self) -> Vec<News> {
+        let done = self.work("Mount", None, self.tools.home.mount(&self.pod), |it| Problem::new(it.reason, it)).await;
+        if let Err(problem) = &done {
+            self.tell(None, Severity::Warning, &problem.reason, problem.message.clone());
+        }
+        vec![News::Mounted(done)]
+    }
+
+    async fn run_sandbox(&self, attempt: u32) -> Vec<News> {
+        let config = self.tools.home.sandbox(&self.pod, attempt).await;
+        let (config, handler) = match config {
+            Ok(config) => config,
+            Err(err) => return self.no_sandbox(&err.to_string()),
+        };
+        self.tools.metrics.pod_begun();
+        let running = self.tools.runtime.run_pod_sandbox(config, &handler);
+        match self.call("run_podsandbox", None, running).await {
+            Ok(id) => match observe::of_sandbox(&self.tools.runtime, &id).await {
+                Ok(Some(seen)) => vec![News::Sandbox(seen), News::SandboxRun(Ok(()))],
+                Ok(None) | Err(_) => vec![News::Doubt, News::SandboxRun(Ok(()))],
+            },
+            Err(err) => {
+                let mut news = self.no_sandbox(&cri(&err));
+                if err.is_ambiguous() || err.to_string().contains("is reserved for") {
+                    news.push(News::Doubt);
+                }
+                news
+            }
+        }
+    }
+
+    fn no_sandbox(&self, why: &str) -> Vec<News> {
+        let message = format!("Failed to create pod sandbox: {why}");
+        self.tell(None, Severity::Warning, "FailedCreatePodSandBox", message.clone());
+        vec![News::SandboxRun(Err(Problem::new("FailedCreatePodSandBox", message)))]
+    }
+
+    async fn stop_sandbox(&self, id: String) -> Vec<News> {
+        let stopped = self.call("stop_podsandbox", None, self.tools.runtime.stop_pod_sandbox(&id)).await;
+        match stopped {
+            Ok(()) => {
+                let seen = match observe::of_sandbox(&self.tools.runtime, &id).await {
+                    Ok(Some(seen)) => News::Sandbox(seen),
+                    Ok(None) => News::SandboxGone(id.clone()),
+                    Err(_) => News::Doubt,
+                };
+                vec![seen, News::SandboxStopped(id.clone()), News::Tried(id, Ok(()))]
+            }
+            Err(err) if err.is_not_found() => vec![News::SandboxGone(id)],
+            Err(err) => {
+                let message = format!("error killing pod: failed to \"KillPodSandbox\": {}", cri(&err));
+                self.tell(None, Severity::Warning, "FailedKillPod", message.clone());
+                vec![News::Tried(id, Err(Problem::new("FailedKillPod", message)))]
+            }
+        }
+    }
+
+    async fn pull(&self, name: String) -> Vec<News> {
+        let Some(container) = pod::any_container(&self.pod, &name) else { return Vec::new() };
+        let credentials = self.tools.home.credentials(&self.pod).await;
+        let request = PullRequest { pod: &self.pod, container: &container, credentials, sandbox: None };
+        let ensured = self.tools.puller.ensure(request);
+        let image =
+            self.work("EnsureImage", Some(&name), ensured, |it| Problem::new(it.reason, &it.message)).await;
+        vec![News::Image(name, image)]
+    }
+
+    async fn launch(&self, name: &str, restart: u32, created: Option<String>, context: Context) -> Vec<News> {
+        let Some(container) = pod::any_container(&self.pod, name) else { return Vec::new() };
+        let mut news = Vec::new();
+        let id = match created {
+            Some(id) => id,
+            None => match self.create(&container, restart, &context, &mut news).await {
+                Ok(id) => id,
+                Err(problem) => {
+                    let text = format!("Error: {}", problem.message);
+                    self.tell(Some(name), Severity::Warning, "Failed", text);
+                    news.push(News::Launched(name.to_owned(), Err(problem)));
+                    return news;
+                }
+            },
+        };
+        let outcome = self.start(&container, &id, &context).await;
+        match observe::of_container(&self.tools.runtime, &id).await {
+            Ok(Some(seen)) => news.push(News::Container(seen)),
+            Ok(None) => news.push(News::ContainerGone(id)),
+            Err(_) => news.push(News::Doubt),
+        }
+        news.push(News::Launched(name.to_owned(), outcome));
+        news
+    }
+
+    async fn create(
+        &self,
+        container: &Container,
+        restart: u32,
+        context: &Context,
+        news: &mut Vec<News>,
+    ) -> Result<String, Problem> {
+        let Some((sandbox, attempt)) = &context.sandbox else {
+            return Err(Problem::new("CreateContainerError", "the pod has no sandbox"));
+        };
+        let name = container.name.as_str();
+        let wish = Wish {
+            container: container.clone(),
+            role: self.role(name, context.target.clone()),
+            image: context.image.clone(),
+            restart_count: restart,
+            pod_ips: context.pod_ips.clone(),
+        };
+        let setup = self.tools.home.container(&self.pod, wish);
+        let setup = self.work("ConfigureContainer", Some(name), setup, |it| Problem::new(it.reason, it)).await?;
+        for (reason, message) in setup.warnings {
+            self.tell(Some(name), Severity::Warning, reason, message);
+        }
+        let sandbox_config = self.tools.home.sandbox(&self.pod, *attempt).await;
+        let (sandbox_config, _) = sandbox_config.map_err(|it| Problem::new("CreateContainerConfigError", it))?;
+        let creating = self.tools.runtime.create_container(sandbox, setup.config, sandbox_config);
+        match self.call("create_container", Some(name), creating).await {
+            Ok(id) => {
+                self.tell(Some(name), Severity::Normal, "Created", "Container created".into());
+                Ok(id)
+            }
+            Err(err) => {
+                if err.is_ambiguous() || err.to_string().contains("is reserved for") {
+                    news.push(News::Doubt);
+                }
+                Err(Problem::new("CreateContainerError", cri(&err)))
+            }
+        }
+    }
+
+    async fn start(&self, container: &Container, id: &str, context: &Context) -> Result<(), Problem> {
+        let name = container.name.as_str();
+        let started = self.call("start_container", Some(name), self.tools.runtime.start_container(id)).await;
+        if let Err(err) = started {
+            self.tell(Some(name), Severity::Warning, "Failed", format!("Error: {}", cri(&err)));
+            return Err(Problem::new("RunContainerError", cri(&err)));
+        }
+        self.tools.metrics.container_started();
+        self.tell(Some(name), Severity::Normal, "Started", "Container started".into());
+        let hook = container.lifecycle.as_ref().and_then(|it| it.post_start.as_ref());
+        let Some(hook) = hook else { return Ok(()) };
+        let ip = context.pod_ips.first().map(ToString::to_string).unwrap_or_default();
+        let ran = hooks::run(&self.tools.runtime, hook, container, id, &ip);
+        let ran = self.work("PostStartHook", Some(name), ran, |it| Problem::new("PostStartHookError", it)).await;
+        if ran.is_err() {
+            self.tell(Some(name), Severity::Warning, "FailedPostStartHook", "PostStartHook failed".into());
+            self.say_killing(name, &Cause::PostStart);
+            let grace = pod::grace(&self.pod);
+            let stopping = self.tools.runtime.stop_container(id, grace);
+            if self.call("stop_container", Some(name), stopping).await.is_err() {
+                return Err(Problem::new("PostStartHookError", "the container could not be stopped after its hook failed"));
+            }
+        }
+        ran
+    }
+
+    fn role(&self, name: &str, target_id: Option<String>) -> ContainerRole {
+        if pod::inits(&self.pod).iter().any(|it| it.name == name) {
+            ContainerRole::Init
+        } else if pod::ephemerals(&self.pod).iter().any(|it| it.name == name) {
+            ContainerRole::Ephemeral { target_id }
+        } else {
+            ContainerRole::App
+        }
+    }
+
+    async fn stop(&self, name: &str, id: String, grace: Duration, cause: &Cause, context: &Context) -> Vec<News> {
+        self.say_killing(name, cause);
+        let began = Instant::now();
+        let container = pod::any_container(&self.pod, name);
+        let hook = container.as_ref().and_then(|it| it.lifecycle.as_ref()?.pre_stop.as_ref());
+        if let (Some(hook), Some(container)) = (hook, &container)
+            && !grace.is_zero()
+            && context.container.as_ref().is_none_or(ContainerSeen::is_alive)
+        {
+            let ip = context.pod_ips.first().map(ToString::to_string).unwrap_or_default();
+            let ran = hooks::run(&self.tools.runtime, hook, container, &id, &ip);
+            let ran = async { tokio::time::timeout(grace, ran).await.unwrap_or_else(|_| Err("timed out".into())) };
+            let ran = self.work("PreStopHook", Some(name), ran, |it| Problem::new("FailedPreStopHook", it)).await;
+            if ran.is_err() {
+                self.tell(Some(name), Severity::Warning, "FailedPreStopHook", "PreStopHook failed".into());
+            }
+        }
+        let least = Duration::from_secs(2).min(grace);
+        let left = grace.saturating_sub(began.elapsed()).max(least);
+        let stopped = self.call("stop_container", Some(name), self.tools.runtime.stop_container(&id, left)).await;
+        if let Err(err) = stopped
+            && !err.is_not_found()
+        {
+            let message = format!("error killing pod: failed to \"KillContainer\" for {name:?}: {}", cri(&err));
+            self.tell(Some(name), Severity::Warning, "FailedKillPod", message.clone());
+            return vec![News::Doubt, News::Tried(id, Err(Problem::new("FailedKillPod", message)))];
+        }
+        let mut news = self.clone().settle(id.clone(), false).await.news;
+        news.push(News::Tried(id, Ok(())));
+        news
+    }
+
+    fn say_killing(&self, name: &str, cause: &Cause) {
+        let message = match cause {
+            Cause::PodEnds | Cause::NotWanted | Cause::SandboxChanged => format!("Stopping container {name}"),
+            Cause::SpecChanged => format!("Container {name} definition changed, will be restarted"),
+            Cause::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
+            Cause::Startup => format!("Container {name} failed startup probe, will be restarted"),
+            Cause::PostStart => "FailedPostStartHook".to_owned(),
+        };
+        self.tell(Some(name), Severity::Normal, "Killing", message);
+    }
+
+    async fn remove_container(&self, id: String) -> Vec<News> {
+        let removed = self.call("remove_container", None, self.tools.runtime.remove_container(&id)).await;
+        match removed {
+            Ok(()) => vec![News::ContainerGone(id)],
+            Err(err) if err.is_not_found() => vec![News::ContainerGone(id)],
+            Err(err) => vec![News::Tried(id, Err(Problem::new("FailedRemove", cri(&err))))],
+        }
+    }
+
+    async fn remove_sandbox(&self, id: String) -> Vec<News> {
+        let removed = self.call("remove_podsandbox", None, self.tools.runtime.remove_pod_sandbox(&id)).await;
+        match removed {
+            Ok(()) => vec![News::SandboxGone(id)],
+            Err(err) if err.is_not_found() => vec![News::SandboxGone(id)],
+            Err(err) => vec![News::Tried(id, Err(Problem::new("FailedRemove", cri(&err))))],
+        }
+    }
+
+    async fn delete(&self, last_status: Option<serde_json::Value>) -> Result<(), Problem> {
+        let deleting = async {
+            if let Some(patch) = last_status {
+                match self.tools.api.patch_status(&self.pod, patch).await {
+                    Ok(_) | Err(ApiError::Gone(_)) => {}
+                    Err(err) => return Err(err),
+                }
+            }
+            self.tools.api.delete(&self.pod).await
+        };
+        self.work("Delete", None, deleting, |it| Problem::new("FailedDelete", it)).await
+    }
+
+    /// A runtime call: in time, counted, written down.
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        container: Option<&str>,
+        call: impl Future<Output = Result<T, CriError>>,
+    ) -> Result<T, CriError> {
+        let began = Instant::now();
+        let answer = match tokio::time::timeout(self.patience(), call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let object = pod::key(&self.pod);
+                Err(CriError::TimedOut { call: name, object, after: self.patience() })
+            }
+        };
+        let took = began.elapsed();
+        let failure = answer.as_ref().err().map(ToString::to_string);
+        self.tools.metrics.operation(name, took, failure.is_some());
+        self.timeline.call(name, container, took, failure);
+        answer
+    }
+
+    /// Stops may take the pod's whole grace.
+    fn patience(&self) -> Duration {
+        PATIENCE + pod::grace(&self.pod)
+    }
+
+    /// Other work: written down.
+    async fn work<T, E>(
+        &self,
+        name: &str,
+        container: Option<&str>,
+        work: impl Future<Output = Result<T, E>>,
+        problem: impl FnOnce(E) -> Problem,
+    ) -> Result<T, Problem> {
+        let began = Instant::now();
+        let done = work.await.map_err(problem);
+        let failure = done.as_ref().err().map(|it| format!("{}: {}", it.reason, it.message));
+        self.timeline.call(name, container, began.elapsed(), failure);
+        done
+    }
+
+    fn tell(&self, container: Option<&str>, severity: Severity, reason: &str, message: String) {
+        self.timeline.add(crate::timeline::Kind::Told, reason, container, message.clone());
+        self.tools.events.pod(&self.pod, container, severity, reason, message);
+    }
+}
+
+/// The runtime's own words, as upstream shows them.
+fn cri(err: &CriError) -> String {
+    match err {
+        CriError::Refused { code, message, .. } => format!("rpc error: code = {code:?} desc = {message}"),
+        CriError::TimedOut { .. } => format!("rpc error: code = DeadlineExceeded desc = {err}"),
+        CriError::Unreachable { .. } => err.to_string(),
+    }
+}

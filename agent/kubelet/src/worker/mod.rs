@@ -1,0 +1,30 @@
+//! One task per pod: observe, plan, act.
+//!
+//! The plan is pure. What it plans runs side by side, one thing per [`facts::Subject`]; whatever ends, changes or is due
+//! wakes the task, which looks at the facts and plans again. Events never carry the change.
+
+pub mod action; // what a plan is made of
+mod act; // carries actions out: holds no choice
+mod api; // the API server as a worker sees it
+mod ending; // the way out
+pub mod facts; // what a plan is made from
+mod hash; // which change needs a new container
+pub mod home; // what the node gives a pod
+mod hooks; // postStart and preStop
+mod inbox; // how the world wakes a worker
+pub mod plan; // the pure heart
+mod report; // what actions found out
+mod restart; // policy, back-off, counts
+mod roster; // all workers of this node
+mod run; // the task
+mod statuses; // the worker's side of the status
+
+pub use act::Tools;
+pub use api::{ApiError, NoApi, PodApi};
+pub use hash::container_hash;
+pub use inbox::Inbox;
+pub use restart::is_wanted as restart_is_wanted;
+pub use roster::{Common, Entry, Published, Roster};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,552 @@
+//! The task of one pod.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::action::{Action, Plan, Stage, Waiting};
+use super::act::{Context, Hand, Tools};
+use super::api::ApiError;
+use super::ending::{active_deadline, ending_of};
+use super::facts::{Attempt, Busy, Ending, Facts, Memory, Subject, Why};
+use super::plan::plan;
+use super::report::{News, Problem, Report};
+use super::roster::{Entry, Published};
+use super::statuses::StatusKeeper;
+use crate::events::Severity;
+use crate::observe::{ExitWatch, Observed};
+use crate::pod;
+use crate::probe::{Board, Kind, ProbeDeps, Probing};
+use crate::status;
+use crate::timeline;
+use crate::translate::ImageFacts;
+
+/// Waits between attempts: first and longest.
+const QUICK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+const SANDBOX: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const IMAGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+/// Without any event, a pod is looked at this often all the same.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// A plan that wants to be woken at once is not: a lagging runtime must not make us spin.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(5);
+
+/// What is the same for all workers of a node.
+#[derive(Clone)]
+pub struct Common {
+    /// What to act with.
+    pub tools: Tools,
+    /// The node's addresses, primary first.
+    pub node_ips: Vec<String>,
+    /// The runtime's name, as container ids begin.
+    pub runtime_name: String,
+    /// The longest wait between restarts.
+    pub max_backoff: Duration,
+}
+
+/// One pod's worker.
+pub(super) struct Worker {
+    common: Common,
+    entry: Arc<Entry>,
+    pod: Arc<Pod>,
+    seen: Observed,
+    memory: Memory,
+    images: BTreeMap<String, ImageFacts>,
+    waiting: BTreeMap<String, Waiting>,
+    ending: Option<Ending>,
+    gone: Option<Duration>,
+    failed: Option<(String, String)>,
+    status: StatusKeeper,
+    board: Board,
+    probing: Probing,
+    works: JoinSet<Report>,
+    handles: BTreeMap<Subject, AbortHandle>,
+    watches: JoinSet<()>,
+    watched: BTreeMap<String, AbortHandle>,
+    first_seen: Instant,
+    pulled_for: Duration,
+    ran: bool,
+    looking: bool,
+}
+
+impl Worker {
+    pub fn new(common: Common, entry: Arc<Entry>, pod: Arc<Pod>, seen: Observed) -> Self {
+        let board = Board::new(entry.inbox.wake());
+        adopt_readiness(&board, &pod);
+        let deps = ProbeDeps {
+            runtime: common.tools.runtime.clone(),
+            events: common.tools.events.clone(),
+            metrics: common.tools.metrics.clone(),
+        };
+        let ran = pod::phase(&pod) == "Running";
+        Self {
+            probing: Probing::new(deps, board.clone()),
+            status: StatusKeeper::new(&pod),
+            common,
+            entry,
+            pod,
+            seen,
+            memory: Memory::default(),
+            images: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            ending: None,
+            gone: None,
+            failed: None,
+            board,
+            works: JoinSet::new(),
+            handles: BTreeMap::new(),
+            watches: JoinSet::new(),
+            watched: BTreeMap::new(),
+            first_seen: Instant::now(),
+            pulled_for: Duration::ZERO,
+            ran,
+            looking: false,
+        }
+    }
+
+    /// Works until nothing of the pod is left, or until told to leave it alone.
+    pub async fn run(mut self, token: CancellationToken) {
+        if !self.seen.is_empty() {
+            // The list that we were given has neither addresses nor exits.
+            let report = self.hand().look().await;
+            self.apply(report);
+        }
+        let wake = self.entry.inbox.wake();
+        loop {
+            self.read_mail();
+            let now = Timestamp::now();
+            self.decide_ending(now);
+            let plan = self.plan(now);
+            self.tell_waiting(&plan);
+            self.follow(&plan, now);
+            let wake_at = self.write_status(&plan, now);
+            if plan.stage == Stage::Vanished && self.works.is_empty() {
+                self.common.tools.home.forget(&self.pod).await;
+                return;
+            }
+            // Each arm only waits: what is dropped has had no effect yet.
+            tokio::select! {
+                () = token.cancelled() => return,
+                () = wake.notified() => {}
+                Some(done) = self.works.join_next() => self.finished(done),
+                () = tokio::time::sleep(nap(wake_at, now)) => {}
+            }
+            while let Some(done) = self.works.try_join_next() {
+                self.finished(done);
+            }
+            while self.watches.try_join_next().is_some() {}
+        }
+    }
+
+    fn hand(&self) -> Hand {
+        Hand {
+            tools: self.common.tools.clone(),
+            pod: self.pod.clone(),
+            timeline: self.entry.timeline.clone(),
+        }
+    }
+
+    fn read_mail(&mut self) {
+        let mail = self.entry.inbox.take();
+        if let Some(pod) = mail.pod {
+            self.new_version(pod);
+        }
+        if let Some(mirror) = mail.mirror {
+            self.status.observe_mirror(mirror);
+        }
+        if let Some(grace) = mail.gone {
+            self.entry.timeline.add(timeline::Kind::Signal, "gone", None, "no source has this pod any more");
+            self.gone = Some(self.gone.map_or(grace, |it| it.min(grace)));
+        }
+        if let Some(failed) = mail.failed {
+            self.failed.get_or_insert(failed);
+        }
+        for id in mail.exited {
+            let is_sandbox = self.seen.sandboxes.iter().any(|it| it.id == id && it.ready);
+            let running = self.seen.by_id(&id);
+            if !is_sandbox && running.is_some_and(|it| !it.is_alive()) {
+                continue;
+            }
+            let name = running.map(|it| it.name.clone());
+            self.entry.timeline.add(timeline::Kind::Signal, "exit", name.as_deref(), "its process ended");
+            let settling = self.hand().settle(id, is_sandbox);
+            self.works.spawn(settling);
+        }
+        if mail.look && !self.looking {
+            self.looking = true;
+            let looking = self.hand().look();
+            self.works.spawn(looking);
+        }
+    }
+
+    fn new_version(&mut self, new: Arc<Pod>) {
+        self.status.observe(&new);
+        let content = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        if content(&self.pod) != content(&new) && self.memory.mounted == Attempt::Done && self.ending.is_none() {
+            let (home, pod) = (self.common.tools.home.clone(), new.clone());
+            self.works.spawn(async move {
+                home.refresh(&pod).await;
+                Report { subject: None, news: Vec::new() }
+            });
+        }
+        if new.metadata.deletion_timestamp.is_some() && self.pod.metadata.deletion_timestamp.is_none() {
+            let grace = format!("the API server has a deletionTimestamp, grace {}s", pod::grace(&new).as_secs());
+            self.entry.timeline.add(timeline::Kind::Signal, "deleted", None, grace);
+        }
+        self.pod = new;
+    }
+
+    fn decide_ending(&mut self, now: Timestamp) {
+        let started = self.status.base().start_time.as_ref().map(|it| it.0);
+        if self.failed.is_none() && active_deadline(&self.pod, started).is_some_and(|it| it <= now) {
+            let message = "Pod was active on the node longer than the specified deadline";
+            self.failed = Some(("DeadlineExceeded".into(), message.into()));
+            let events = &self.common.tools.events;
+            events.pod(&self.pod, None, Severity::Normal, "DeadlineExceeded", message.into());
+        }
+        self.ending = ending_of(&self.pod, self.gone, self.failed.as_ref(), self.ending.as_ref(), now);
+    }
+
+    fn plan(&mut self, now: Timestamp) -> Plan {
+        let probes = self.board.verdicts();
+        let plan = plan(&Facts {
+            pod: &self.pod,
+            seen: &self.seen,
+            memory: &self.memory,
+            probes: &probes,
+            ending: self.ending.as_ref(),
+            max_backoff: self.common.max_backoff,
+            now,
+        });
+        for (name, base) in &plan.fresh_backoff {
+            self.memory.backoff_base.insert(name.clone(), *base);
+        }
+        plan
+    }
+
+    /// Back-off is news once, when it begins.
+    fn tell_waiting(&mut self, plan: &Plan) {
+        for (name, waiting) in &plan.waiting {
+            if self.waiting.get(name) == Some(waiting) {
+                continue;
+            }
+            let detail = format!("{}: {}", waiting.reason, waiting.message);
+            self.entry.timeline.add(timeline::Kind::Decision, "wait", Some(name), detail);
+            if waiting.reason == "CrashLoopBackOff" {
+                let text = format!(
+                    "Back-off restarting failed container {name} in pod {}",
+                    pod::full_name(&self.pod)
+                );
+                let events = &self.common.tools.events;
+                events.pod(&self.pod, Some(name), Severity::Warning, "BackOff", text);
+            }
+        }
+        self.waiting.clone_from(&plan.waiting);
+    }
+
+    fn follow(&mut self, plan: &Plan, now: Timestamp) {
+        for action in &plan.actions {
+            self.begin(action, now);
+        }
+        let ending = plan.stage != Stage::Living;
+        self.probing.reconcile(&self.pod, &self.seen, ending);
+        self.watch_exits();
+    }
+
+    fn begin(&mut self, action: &Action, now: Timestamp) {
+        let subject = action.subject();
+        let busy = match action {
+            Action::Cancel { .. } => {
+                if let Some(handle) = self.handles.remove(&subject) {
+                    handle.abort();
+                }
+                self.memory.busy.remove(&subject);
+                return self.entry.inbox.wake().notify_one();
+            }
+            Action::Delete if self.status.is_in_flight() => return,
+            Action::Stop { grace, .. } => {
+                // A sooner deadline takes the place of a later one: only waiting is cut short.
+                if let Some(handle) = self.handles.remove(&subject) {
+                    handle.abort();
+                }
+                Busy::Stopping(pod::after(now, *grace))
+            }
+            Action::Pull { .. } => Busy::Pulling,
+            Action::Mount
+            | Action::RunSandbox { .. }
+            | Action::StopSandbox { .. }
+            | Action::Launch { .. }
+            | Action::RemoveContainer { .. }
+            | Action::RemoveSandbox { .. }
+            | Action::CleanUp
+            | Action::Delete => Busy::Working,
+        };
+        if matches!(action, Action::RunSandbox { .. }) && !self.seen.sandboxes.is_empty() {
+            let text = "Pod sandbox changed, it will be killed and re-created.";
+            self.common.tools.events.pod(&self.pod, None, Severity::Normal, "SandboxChanged", text.into());
+        }
+        if !matches!(action, Action::RemoveContainer { .. } | Action::RemoveSandbox { .. }) {
+            let why = self.ending.as_ref().map(|it| why(&it.why)).unwrap_or_default();
+            self.entry.timeline.add(timeline::Kind::Decision, action.to_string(), None, why);
+        }
+        let context = self.context(action);
+        self.memory.busy.insert(subject.clone(), busy);
+        let handle = self.works.spawn(self.hand().carry_out(action.clone(), context));
+        self.handles.insert(subject, handle);
+    }
+
+    fn context(&self, action: &Action) -> Context {
+        let sandbox = self.seen.sandbox();
+        let ips = sandbox.map(|it| it.ips.as_slice()).unwrap_or_default();
+        let ips = if pod::host_network(&self.pod) { &self.common.node_ips } else { ips };
+        let name = match action {
+            Action::Launch { container, .. } | Action::Stop { container, .. } => container.as_str(),
+            _ => "",
+        };
+        let target = pod::ephemerals(&self.pod).iter().find(|it| it.name == name);
+        let target = target.and_then(|it| self.seen.latest(it.target_container_name.as_deref()?));
+        Context {
+            sandbox: sandbox.map(|it| (it.id.clone(), it.attempt)),
+            pod_ips: ips.iter().filter_map(|it| it.parse::<IpAddr>().ok()).collect(),
+            image: self.images.get(name).cloned().unwrap_or_default(),
+            target: target.map(|it| it.id.clone()),
+            container: self.seen.latest(name).cloned(),
+            last_status: if *action == Action::Delete { self.status.rest() } else { None },
+        }
+    }
+
+    /// A pidfd on each running container and on the sandbox.
+    fn watch_exits(&mut self) {
+        let sandboxes = self.seen.sandboxes.iter().map(|it| (&it.id, it.pid));
+        let containers = self.seen.containers.iter().map(|it| (&it.id, it.pid));
+        let alive: BTreeMap<String, u32> =
+            sandboxes.chain(containers).filter_map(|(id, pid)| Some((id.clone(), pid?))).collect();
+        self.watched.retain(|id, watch| alive.contains_key(id) || { watch.abort(); false });
+        for (id, pid) in alive {
+            if self.watched.contains_key(&id) {
+                continue;
+            }
+            let entry = self.entry.clone();
+            let name = id.clone();
+            let watch = self.watches.spawn(async move {
+                match ExitWatch::open(pid) {
+                    Ok(watch) => watch.ended().await,
+                    Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {}
+                    // No pidfd here (another process namespace): the slow look has to do.
+                    Err(_) => return,
+                }
+                entry.inbox.exited(&name);
+            });
+            self.watched.insert(id, watch);
+        }
+    }
+
+    /// Computes the status, sends what differs; when to wake next.
+    fn write_status(&mut self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+        let probes = self.board.verdicts();
+        let status = status::status_of(&status::Facts {
+            pod: &self.pod,
+            seen: &self.seen,
+            probes: &probes,
+            plan,
+            ending: self.ending.as_ref(),
+            before: self.status.base(),
+            node_ips: &self.common.node_ips,
+            runtime: &self.common.runtime_name,
+            now,
+        });
+        self.note_phase(&status);
+        self.entry.publish(Published {
+            pod: self.pod.clone(),
+            status: Arc::new(status.clone()),
+            seen: Arc::new(self.seen.clone()),
+            stage: plan.stage,
+        });
+        self.status.want(status);
+        if self.gone.is_none()
+            && self.memory.deleted != Attempt::Done
+            && self.memory.is_free(&Subject::Object)
+            && self.common.tools.api.is_there()
+            && let Some((object, patch)) = self.status.due(&self.pod, now)
+        {
+            let tools = self.common.tools.clone();
+            self.works.spawn(async move {
+                let began = Instant::now();
+                let written = tools.api.patch_status(&object, patch).await;
+                tools.metrics.status_written(began.elapsed());
+                let written = written.map(Box::new).map_err(|err| match err {
+                    ApiError::Gone(_) => Problem::new("Gone", err),
+                    ApiError::Failed { .. } => Problem::new("FailedStatus", err),
+                });
+                Report { subject: None, news: vec![News::Status(written)] }
+            });
+        }
+        let deadline = active_deadline(&self.pod, self.status.base().start_time.as_ref().map(|it| it.0));
+        let deadline = deadline.filter(|it| *it > now && self.failed.is_none());
+        [plan.wake_at, self.status.wake_at(now), deadline].into_iter().flatten().min()
+    }
+
+    fn note_phase(&mut self, status: &k8s_openapi::api::core::v1::PodStatus) {
+        let phase = status.phase.as_deref().unwrap_or_default();
+        if self.status.base().phase.as_deref() != Some(phase) {
+            self.entry.timeline.add(timeline::Kind::Told, "phase", None, phase);
+        }
+        if phase == "Running" && !self.ran {
+            self.ran = true;
+            let since_seen = self.first_seen.elapsed();
+            let created = self.pod.metadata.creation_timestamp.as_ref().map(|it| it.0);
+            let age = created.map_or(since_seen, |it| pod::since(Timestamp::now(), it));
+            self.common.tools.metrics.pod_started(since_seen, age.saturating_sub(self.pulled_for));
+        }
+    }
+
+    fn finished(&mut self, done: Result<Report, tokio::task::JoinError>) {
+        match done {
+            Ok(report) => self.apply(report),
+            Err(err) if err.is_cancelled() => {}
+            Err(err) => {
+                // A bug in an action: what it was about is not known any more, so nothing is busy but look anew.
+                tracing::error!(pod = %pod::key(&self.pod), error = %err, "an action broke off");
+                let alive: Vec<Subject> =
+                    self.handles.iter().filter(|(_, it)| it.is_finished()).map(|(it, _)| it.clone()).collect();
+                for subject in alive {
+                    self.handles.remove(&subject);
+                    self.memory.busy.remove(&subject);
+                }
+                self.entry.inbox.look_again();
+            }
+        }
+    }
+
+    fn apply(&mut self, report: Report) {
+        if let Some(subject) = report.subject {
+            // An action that was replaced while it ended leaves the new one's mark alone.
+            if self.handles.get(&subject).is_none_or(AbortHandle::is_finished) {
+                self.handles.remove(&subject);
+                self.memory.busy.remove(&subject);
+            }
+        }
+        for news in report.news {
+            self.learn(news);
+        }
+    }
+
+    fn learn(&mut self, news: News) {
+        let now = Timestamp::now();
+        let memory = &mut self.memory;
+        match news {
+            News::Container(seen) => self.seen.put_container(seen),
+            News::ContainerGone(id) => {
+                self.seen.containers.retain(|it| it.id != id);
+                memory.retry.remove(&id);
+            }
+            News::Sandbox(seen) => self.seen.put_sandbox(seen),
+            News::SandboxGone(id) => {
+                self.seen.sandboxes.retain(|it| it.id != id);
+                memory.stopped_sandboxes.remove(&id);
+                memory.retry.remove(&id);
+            }
+            News::SandboxStopped(id) => {
+                if let Some(it) = self.seen.sandboxes.iter_mut().find(|it| it.id == id) {
+                    it.ready = false;
+                }
+                memory.stopped_sandboxes.insert(id);
+            }
+            News::Everything(seen) => {
+                self.looking = false;
+                self.seen = seen;
+            }
+            News::Doubt => {
+                self.looking = false;
+                self.entry.inbox.look_again();
+            }
+            News::Mounted(result) => settle(&mut memory.mounted, result, now, QUICK),
+            News::SandboxRun(result) => {
+                let ok = result.is_ok();
+                settle(&mut memory.sandbox, result, now, SANDBOX);
+                if ok {
+                    memory.sandbox = Attempt::Due; // the next one, should this one die
+                }
+            }
+            News::Image(name, result) => self.learn_image(name, result, now),
+            News::Launched(name, result) => {
+                memory.images.remove(&name);
+                match result {
+                    Ok(()) => {
+                        memory.launches.remove(&name);
+                    }
+                    Err(problem) => {
+                        let attempt = memory.launches.entry(name).or_default();
+                        *attempt = attempt.failed(problem.reason, problem.message, now, SANDBOX);
+                    }
+                }
+            }
+            News::Tried(id, Ok(())) => {
+                memory.retry.remove(&id);
+            }
+            News::Tried(id, Err(problem)) => {
+                let attempt = memory.retry.entry(id).or_default();
+                *attempt = attempt.failed(problem.reason, problem.message, now, SANDBOX);
+            }
+            News::Cleaned(result) => settle(&mut memory.cleaned, result, now, QUICK),
+            News::Deleted(result) => settle(&mut memory.deleted, result, now, QUICK),
+            News::Status(result) => self.status.written(result, now),
+        }
+    }
+
+    fn learn_image(&mut self, name: String, result: Result<ImageFacts, Problem>, now: Timestamp) {
+        let attempt = self.memory.images.entry(name.clone()).or_default();
+        match result {
+            Ok(facts) => {
+                *attempt = Attempt::Done;
+                self.images.insert(name, facts);
+            }
+            Err(problem) => {
+                let pulling = problem.reason == "ErrImagePull";
+                *attempt = attempt.failed(&problem.reason, &problem.message, now, IMAGE);
+                if pulling {
+                    self.entry.inbox.wake().notify_one();
+                }
+            }
+        }
+    }
+}
+
+fn settle(attempt: &mut Attempt, result: Result<(), Problem>, now: Timestamp, waits: (Duration, Duration)) {
+    *attempt = match result {
+        Ok(()) => Attempt::Done,
+        Err(problem) => attempt.failed(problem.reason, problem.message, now, waits),
+    };
+}
+
+fn why(why: &Why) -> String {
+    match why {
+        Why::Deleted => "the pod is being deleted".into(),
+        Why::Gone => "no source has this pod".into(),
+        Why::Failed { reason, message } => format!("{reason}: {message}"),
+    }
+}
+
+fn nap(wake_at: Option<Timestamp>, now: Timestamp) -> Duration {
+    wake_at.map_or(LONGEST_SLEEP, |it| pod::since(it, now)).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+}
+
+/// Containers that were ready or started before this kubelet began stay so until a probe says otherwise.
+fn adopt_readiness(board: &Board, pod: &Pod) {
+    let Some(status) = &pod.status else { return };
+    let lists = [&status.container_statuses, &status.init_container_statuses];
+    for known in lists.into_iter().flatten().flatten() {
+        let Some((_, id)) = known.container_id.as_deref().and_then(|it| it.split_once("://")) else { continue };
+        if known.started == Some(true) {
+            board.settle(id, Kind::Startup, true);
+        }
+        if known.ready {
+            board.settle(id, Kind::Readiness, true);
+        }
+    }
+}
