@@ -1,6 +1,9 @@
 //! Events: what happened to a pod, told to users in upstream's words.
 
+use coracle_client::{EventRecorder, EventType, ObjectRef};
 use k8s_openapi::api::core::v1::Pod;
+
+use crate::pod;
 
 /// Good news or bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,4 +25,29 @@ pub struct Silent;
 
 impl Events for Silent {
     fn pod(&self, _: &Pod, _: Option<&str>, _: Severity, _: &str, _: String) {}
+}
+
+/// Events to the API server.
+pub struct ToApi(pub EventRecorder);
+
+impl Events for ToApi {
+    fn pod(&self, pod: &Pod, container: Option<&str>, severity: Severity, reason: &str, message: String) {
+        let about = ObjectRef {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: pod::namespace(pod).to_owned(),
+            name: pod::name(pod).to_owned(),
+            uid: pod::annotation(pod, pod::CONFIG_MIRROR).unwrap_or(pod::uid(pod)).to_owned(),
+            resource_version: pod.metadata.resource_version.clone().unwrap_or_default(),
+            field_path: container.map(|it| pod::field_path(pod, it)).unwrap_or_default(),
+        };
+        if about.name.is_empty() {
+            return; // an orphan of the runtime: no object to tell about
+        }
+        let kind = match severity {
+            Severity::Normal => EventType::Normal,
+            Severity::Warning => EventType::Warning,
+        };
+        self.0.event(&about, kind, reason, message);
+    }
 }

@@ -87,24 +87,76 @@ impl Metrics {
             probes: Family::default(),
             rejections: Family::default(),
         };
-        let r = &mut registry;
-        r.register("kubelet_running_pods", "Number of pods that have a running pod sandbox", it.running_pods.clone());
-        r.register("kubelet_running_containers", "Number of containers by state", it.running_containers.clone());
-        r.register("kubelet_desired_pods", "Number of pods the kubelet is being instructed to run", it.desired_pods.clone());
-        r.register("kubelet_pod_start_duration_seconds", "From the pod seen to its first running status", it.pod_start.clone());
-        r.register("kubelet_pod_start_sli_duration_seconds", "From the pod's creation to running, without image pulls", it.pod_start_sli.clone());
-        r.register("kubelet_started_pods", "Cumulative number of pods started", it.started_pods.clone());
-        r.register("kubelet_started_containers", "Cumulative number of containers started", it.started_containers.clone());
-        r.register("kubelet_pod_status_sync_duration_seconds", "Time to write a pod's status", it.status_sync.clone());
-        r.register("kubelet_pleg_relist_duration_seconds", "Time of one look at everything the runtime has", it.relist.clone());
-        r.register("kubelet_orphaned_runtime_pods", "Pods found in the runtime that no source knows", it.orphaned.clone());
-        r.register("kubelet_image_pull_duration_seconds", "Time of image pulls", it.image_pull.clone());
-        r.register("kubelet_runtime_operations", "Runtime calls by type", it.operations.clone());
-        r.register("kubelet_runtime_operations_errors", "Failed runtime calls by type", it.operation_errors.clone());
-        r.register("kubelet_runtime_operations_duration_seconds", "Time of runtime calls by type", it.operation_seconds.clone());
-        r.register("prober_probe", "Probes by type and result", it.probes.clone());
-        r.register("kubelet_admission_rejections", "Pods refused by the node, by reason", it.rejections.clone());
+        it.describe(&mut registry);
         Self { registry: Mutex::new(registry), ..it }
+    }
+
+    /// Names of everything.
+    fn describe(&self, r: &mut Registry) {
+        r.register(
+            "kubelet_running_pods",
+            "Number of pods that have a running pod sandbox",
+            self.running_pods.clone(),
+        );
+        r.register(
+            "kubelet_running_containers",
+            "Number of containers by state",
+            self.running_containers.clone(),
+        );
+        r.register(
+            "kubelet_desired_pods",
+            "Number of pods the kubelet is being instructed to run",
+            self.desired_pods.clone(),
+        );
+        r.register(
+            "kubelet_pod_start_duration_seconds",
+            "From the pod seen to its first running status",
+            self.pod_start.clone(),
+        );
+        r.register(
+            "kubelet_pod_start_sli_duration_seconds",
+            "From the pod's creation to running, without image pulls",
+            self.pod_start_sli.clone(),
+        );
+        r.register("kubelet_started_pods", "Cumulative number of pods started", self.started_pods.clone());
+        r.register(
+            "kubelet_started_containers",
+            "Cumulative number of containers started",
+            self.started_containers.clone(),
+        );
+        r.register(
+            "kubelet_pod_status_sync_duration_seconds",
+            "Time to write a pod's status",
+            self.status_sync.clone(),
+        );
+        r.register(
+            "kubelet_pleg_relist_duration_seconds",
+            "Time of one look at everything the runtime has",
+            self.relist.clone(),
+        );
+        r.register(
+            "kubelet_orphaned_runtime_pods",
+            "Pods found in the runtime that no source knows",
+            self.orphaned.clone(),
+        );
+        r.register("kubelet_image_pull_duration_seconds", "Time of image pulls", self.image_pull.clone());
+        r.register("kubelet_runtime_operations", "Runtime calls by type", self.operations.clone());
+        r.register(
+            "kubelet_runtime_operations_errors",
+            "Failed runtime calls by type",
+            self.operation_errors.clone(),
+        );
+        r.register(
+            "kubelet_runtime_operations_duration_seconds",
+            "Time of runtime calls by type",
+            self.operation_seconds.clone(),
+        );
+        r.register("prober_probe", "Probes by type and result", self.probes.clone());
+        r.register(
+            "kubelet_admission_rejections",
+            "Pods refused by the node, by reason",
+            self.rejections.clone(),
+        );
     }
 
     /// Lets another room add its own figures.

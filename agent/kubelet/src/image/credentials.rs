@@ -36,7 +36,8 @@ pub fn of_secret(secret: &Secret) -> Vec<Credential> {
         let bytes = data.and_then(|it| it.get(key))?;
         serde_json::from_slice::<Value>(&bytes.0).ok()
     };
-    let auths = file(".dockerconfigjson").and_then(|it| it.get("auths").cloned()).or_else(|| file(".dockercfg"));
+    let auths =
+        file(".dockerconfigjson").and_then(|it| it.get("auths").cloned()).or_else(|| file(".dockercfg"));
     let Some(Value::Object(auths)) = auths else { return Vec::new() };
     auths.iter().filter_map(|(registry, entry)| credential(registry, entry)).collect()
 }

@@ -40,11 +40,14 @@ fn is_tag(it: &str) -> bool {
 fn is_path(path: &str) -> bool {
     let mut parts: Vec<&str> = path.split('/').collect();
     let is_host = parts.len() > 1
-        && (parts[0].contains(['.', ':']) || parts[0] == "localhost" || parts[0].bytes().any(|it| it.is_ascii_uppercase()));
+        && (parts[0].contains(['.', ':'])
+            || parts[0] == "localhost"
+            || parts[0].bytes().any(|it| it.is_ascii_uppercase()));
     if is_host {
         let host = parts.remove(0);
         let (name, port) = host.split_once(':').unwrap_or((host, "0"));
-        let named = !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'.' || it == b'-');
+        let named =
+            !name.is_empty() && name.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'.' || it == b'-');
         if !named || port.parse::<u16>().is_err() {
             return false;
         }

@@ -84,7 +84,9 @@ impl Puller {
         };
         let present = if policy == "Always" { None } else { self.look(&request, &image).await? };
         if let Some(found) = present {
-            let message = format!("Container image {wanted:?} already present on machine and can be accessed by the pod");
+            let message = format!(
+                "Container image {wanted:?} already present on machine and can be accessed by the pod"
+            );
             self.tell(&request, Severity::Normal, "Pulled", message);
             return Ok(found);
         }
@@ -104,7 +106,12 @@ impl Puller {
         })
     }
 
-    async fn pull(&self, request: &PullRequest<'_>, wanted: &str, image: &str) -> Result<ImageFacts, ImageFailure> {
+    async fn pull(
+        &self,
+        request: &PullRequest<'_>,
+        wanted: &str,
+        image: &str,
+    ) -> Result<ImageFacts, ImageFailure> {
         self.tell(request, Severity::Normal, "Pulling", format!("Pulling image {wanted:?}"));
         let waited = Instant::now();
         let Ok(_turn) = self.turns.acquire().await else {
@@ -120,7 +127,12 @@ impl Puller {
                 user_specified_image: wanted.to_owned(),
                 ..Default::default()
             };
-            answer = self.deps.runtime.pull_image(spec, auth, request.sandbox.clone()).await.map_err(|it| words(&it));
+            answer = self
+                .deps
+                .runtime
+                .pull_image(spec, auth, request.sandbox.clone())
+                .await
+                .map_err(|it| words(&it));
             if answer.is_ok() {
                 break;
             }
@@ -130,7 +142,12 @@ impl Puller {
         let found = match answer {
             Ok(reference) => {
                 let found = self.deps.runtime.image_status(&reference).await.ok().flatten();
-                Ok((found.as_ref().map_or_else(|| ImageFacts { image_ref: reference, ..ImageFacts::default() }, facts), found))
+                Ok((
+                    found
+                        .as_ref()
+                        .map_or_else(|| ImageFacts { image_ref: reference, ..ImageFacts::default() }, facts),
+                    found,
+                ))
             }
             Err(message) => Err(message),
         };
@@ -178,5 +195,9 @@ fn words(err: &CriError) -> String {
 
 /// A duration as people read it: `12ms`, `1.2s`.
 fn short(it: Duration) -> String {
-    if it < Duration::from_secs(1) { format!("{}ms", it.as_millis()) } else { format!("{:.3}s", it.as_secs_f64()) }
+    if it < Duration::from_secs(1) {
+        format!("{}ms", it.as_millis())
+    } else {
+        format!("{:.3}s", it.as_secs_f64())
+    }
 }

@@ -79,9 +79,11 @@ async fn listen(deps: &RelistDeps) {
         let mut by_container: HashMap<String, String> = HashMap::new();
         while let Some(Ok(event)) = events.next().await {
             let named = event.pod_sandbox_status.as_ref().and_then(|it| it.metadata.as_ref());
-            let uid = named.map(|it| it.uid.clone()).or_else(|| by_container.get(&event.container_id).cloned());
+            let uid =
+                named.map(|it| it.uid.clone()).or_else(|| by_container.get(&event.container_id).cloned());
             let Some(uid) = uid else { continue };
-            if event.container_event_type == coracle_cri::proto::ContainerEventType::ContainerStoppedEvent as i32
+            if event.container_event_type
+                == coracle_cri::proto::ContainerEventType::ContainerStoppedEvent as i32
                 && let Some(entry) = deps.roster.by_uid(&uid)
             {
                 entry.inbox.exited(&event.container_id);

@@ -51,7 +51,8 @@ fn last_lines(log: &str) -> String {
     let mut text = String::new();
     for line in log.lines() {
         let mut parts = line.splitn(4, ' ');
-        let (Some(_), Some("stdout" | "stderr"), Some(tag)) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(_), Some("stdout" | "stderr"), Some(tag)) = (parts.next(), parts.next(), parts.next())
+        else {
             continue;
         };
         text.push_str(parts.next().unwrap_or_default());
@@ -59,7 +60,8 @@ fn last_lines(log: &str) -> String {
             text.push('\n');
         }
     }
-    let from = text.char_indices().rev().take(usize::try_from(MAX_LOG).unwrap_or(0)).last().map_or(0, |it| it.0);
+    let from =
+        text.char_indices().rev().take(usize::try_from(MAX_LOG).unwrap_or(0)).last().map_or(0, |it| it.0);
     let lines: Vec<&str> = text[from..].split_inclusive('\n').collect();
     lines[lines.len().saturating_sub(MAX_LINES)..].concat()
 }

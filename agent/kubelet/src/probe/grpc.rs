@@ -33,11 +33,14 @@ async fn ask(host: &str, port: u16, service: &str) -> Result<u8, String> {
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let stream = TcpStream::connect((host, port)).await.map_err(|err| {
         let cause = plain(&err);
-        format!("timeout: failed to connect service {authority:?} within its deadline: connection error: {cause}")
+        format!(
+            "timeout: failed to connect service {authority:?} within its deadline: connection error: {cause}"
+        )
     })?;
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(|err| err.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(|err| err.to_string())?;
     let request = Request::post(format!("http://{authority}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")

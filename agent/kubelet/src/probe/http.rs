@@ -64,7 +64,12 @@ pub async fn get(request: &HttpRequest) -> Outcome {
         };
         match at.redirect(location) {
             Some(next) if next.host == request.host => at = next,
-            _ => return Outcome::Warning(format!("Probe terminated redirects, Response body: {}", answer.body)),
+            _ => {
+                return Outcome::Warning(format!(
+                    "Probe terminated redirects, Response body: {}",
+                    answer.body
+                ));
+            }
         }
     }
     Outcome::Failure(format!("Get {:?}: stopped after {MAX_REDIRECTS} redirects", request.url()))
@@ -115,7 +120,8 @@ async fn exchange(request: &HttpRequest) -> Result<Answer, String> {
     match request.scheme {
         Scheme::Http => send(stream, request).await,
         Scheme::Https => {
-            let name = rustls::pki_types::ServerName::try_from(request.host.clone()).map_err(|err| err.to_string())?;
+            let name = rustls::pki_types::ServerName::try_from(request.host.clone())
+                .map_err(|err| err.to_string())?;
             let connector = TlsConnector::from(trusting());
             let stream = connector.connect(name, stream).await.map_err(|err| err.to_string())?;
             send(stream, request).await

@@ -8,7 +8,7 @@ mod target; // ports by name, hosts, URLs
 
 pub use board::{Board, Verdicts};
 pub use http::{HttpRequest, Scheme};
-pub use runner::{Probing, ProbeDeps};
+pub use runner::{ProbeDeps, Probing};
 pub use target::{http_request, port_number};
 
 /// What a probe decides.

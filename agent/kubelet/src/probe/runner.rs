@@ -58,7 +58,8 @@ impl Probing {
     pub fn reconcile(&mut self, pod: &Arc<Pod>, seen: &Observed, ending: bool) {
         let verdicts = self.board.verdicts();
         let mut wanted: BTreeMap<(String, Kind), (&Container, &ContainerSeen)> = BTreeMap::new();
-        for container in pod::apps(pod).iter().chain(pod::inits(pod).iter().filter(|it| pod::is_sidecar(it))) {
+        for container in pod::apps(pod).iter().chain(pod::inits(pod).iter().filter(|it| pod::is_sidecar(it)))
+        {
             let Some(found) = seen.latest(&container.name).filter(|it| it.is_alive()) else { continue };
             for kind in Kind::ALL {
                 if pod::probe(container, kind).is_none() || (ending && kind != Kind::Readiness) {
@@ -76,7 +77,12 @@ impl Probing {
                 }
             }
         }
-        self.running.retain(|key, task| wanted.contains_key(key) || { task.abort(); false });
+        self.running.retain(|key, task| {
+            wanted.contains_key(key) || {
+                task.abort();
+                false
+            }
+        });
         while self.tasks.try_join_next().is_some() {}
         self.board.keep(|id| seen.by_id(id).is_some_and(ContainerSeen::is_alive));
         let ip = seen.sandbox().and_then(|it| it.ips.first()).cloned();

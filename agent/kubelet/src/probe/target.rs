@@ -19,12 +19,18 @@ pub fn port_number(port: &IntOrString, container: &Container) -> Result<u16, Str
     };
     number.filter(|it| *it > 0).ok_or_else(|| match port {
         IntOrString::Int(number) => format!("invalid port number: {number}"),
-        IntOrString::String(name) => format!("couldn't find port: {name:?} in container {:?}", container.name),
+        IntOrString::String(name) => {
+            format!("couldn't find port: {name:?} in container {:?}", container.name)
+        }
     })
 }
 
 /// The request of an `httpGet`; to the pod's address when it names no host.
-pub fn http_request(action: &HTTPGetAction, container: &Container, pod_ip: &str) -> Result<HttpRequest, String> {
+pub fn http_request(
+    action: &HTTPGetAction,
+    container: &Container,
+    pod_ip: &str,
+) -> Result<HttpRequest, String> {
     let host = action.host.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| pod_ip.to_owned());
     if host.is_empty() {
         return Err("the pod has no address yet".into());

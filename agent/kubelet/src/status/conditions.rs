@@ -41,7 +41,8 @@ pub(super) fn all(f: &Facts<'_>, phase: &str, statuses: &Statuses) -> Vec<PodCon
         condition(f, "ContainersReady", containers),
         condition(f, "PodScheduled", Worth::yes()),
     ];
-    for other in f.before.conditions.iter().flatten() {
+    let theirs = f.pod.status.iter().flat_map(|it| it.conditions.iter().flatten());
+    for other in theirs {
         if !super::writer::OWNED_CONDITIONS.contains(&other.type_.as_str()) {
             list.push(other.clone());
         }
@@ -73,9 +74,11 @@ pub(super) fn initialized<'a>(f: &Facts<'_>, inits: &'a [ContainerStatus]) -> Ve
     let specs = pod::inits(f.pod).iter();
     specs
         .zip(inits)
-        .filter(|(spec, status)| {
-            if pod::is_sidecar(spec) { status.started != Some(true) } else { !status.ready }
-        })
+        .filter(
+            |(spec, status)| {
+                if pod::is_sidecar(spec) { status.started != Some(true) } else { !status.ready }
+            },
+        )
         .map(|(_, status)| status.name.as_str())
         .collect()
 }
@@ -120,10 +123,13 @@ fn ready(f: &Facts<'_>, containers: &Worth) -> Worth {
             // Gates are set by others: the object as the source has it is the newest that we know.
             let current = f.pod.status.iter().flat_map(|it| it.conditions.iter().flatten());
             match current.into_iter().find(|it| it.type_ == *kind) {
-                None => Some(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
-                Some(it) if it.status != "True" => {
-                    Some(format!("the status of pod readiness gate {kind:?} is not \"True\", but {}", it.status))
+                None => {
+                    Some(format!("corresponding condition of pod readiness gate {kind:?} does not exist."))
                 }
+                Some(it) if it.status != "True" => Some(format!(
+                    "the status of pod readiness gate {kind:?} is not \"True\", but {}",
+                    it.status
+                )),
                 Some(_) => None,
             }
         })

@@ -71,7 +71,11 @@ fn one(
     let waiting = f.plan.waiting.get(&container.name);
     let mut status = ContainerStatus {
         name: container.name.clone(),
-        image: if seen.image.is_empty() { container.image.clone().unwrap_or_default() } else { seen.image.clone() },
+        image: if seen.image.is_empty() {
+            container.image.clone().unwrap_or_default()
+        } else {
+            seen.image.clone()
+        },
         image_id: seen.image_ref.clone(),
         container_id: Some(id(f, seen)),
         restart_count: i32::try_from(seen.restart_count).unwrap_or(i32::MAX),
@@ -123,7 +127,11 @@ fn unseen(
         };
         if over {
             let done = part == Part::Init
-                && ran.state.as_ref().and_then(|it| it.terminated.as_ref()).is_some_and(|it| it.exit_code == 0);
+                && ran
+                    .state
+                    .as_ref()
+                    .and_then(|it| it.terminated.as_ref())
+                    .is_some_and(|it| it.exit_code == 0);
             ran.ready = done;
             ran.started = Some(false).filter(|_| part != Part::Ephemeral);
             return ran;
@@ -231,7 +239,10 @@ fn about(_f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> Contain
         })
         .collect();
     ContainerStatus {
-        allocated_resources: resources.as_ref().and_then(|it| it.requests.clone()).filter(|it| !it.is_empty()),
+        allocated_resources: resources
+            .as_ref()
+            .and_then(|it| it.requests.clone())
+            .filter(|it| !it.is_empty()),
         resources: resources.or_else(|| Some(Default::default())),
         volume_mounts: super::some(mounts),
         user: seen.user.as_ref().map(|it| ContainerUser {

@@ -30,7 +30,9 @@ pub(super) fn of(f: &Facts<'_>, statuses: &Statuses) -> &'static str {
     }
     match f.ending.map(|it| &it.why) {
         Some(Why::Failed { .. }) if f.plan.stage != Stage::Ending => "Failed",
-        Some(Why::Deleted) if matches!(f.plan.stage, Stage::Ended | Stage::Vanished) && !pod::is_static(f.pod) => {
+        Some(Why::Deleted)
+            if matches!(f.plan.stage, Stage::Ended | Stage::Vanished) && !pod::is_static(f.pod) =>
+        {
             match phase {
                 "Succeeded" | "Failed" => phase,
                 _ => ended(statuses),
@@ -87,7 +89,9 @@ fn by_containers(f: &Facts<'_>, statuses: &Statuses) -> &'static str {
 
 /// Exit code of a container that does not run, and whether that is its present state.
 fn terminated(status: &ContainerStatus) -> Option<(i32, bool)> {
-    let code = |it: &Option<ContainerState>| it.as_ref().and_then(|it| it.terminated.as_ref()).map(|it| it.exit_code);
+    let code = |it: &Option<ContainerState>| {
+        it.as_ref().and_then(|it| it.terminated.as_ref()).map(|it| it.exit_code)
+    };
     if let Some(now) = code(&status.state) {
         return Some((now, true));
     }

@@ -63,7 +63,13 @@ pub struct Timeline {
 
 impl Timeline {
     /// Adds an entry. The same words again only count up.
-    pub fn add(&self, kind: Kind, what: impl Into<String>, container: Option<&str>, detail: impl Into<String>) {
+    pub fn add(
+        &self,
+        kind: Kind,
+        what: impl Into<String>,
+        container: Option<&str>,
+        detail: impl Into<String>,
+    ) {
         self.put(Entry {
             at: Timestamp::now(),
             kind,

@@ -118,7 +118,10 @@ impl Hand {
                 }
             } else {
                 match observe::of_container(&self.tools.runtime, &id).await {
-                    Ok(Some(seen)) => (News::Container(seen.clone()), !seen.is_alive()),
+                    Ok(Some(seen)) => {
+                        let alive = seen.is_alive();
+                        (News::Container(Box::new(seen)), !alive)
+                    }
                     Ok(None) => (News::ContainerGone(id.clone()), true),
                     Err(_) => (News::Doubt, true),
                 }
@@ -133,7 +136,9 @@ impl Hand {
     }
 
     async fn mount(&self) -> Vec<News> {
-        let done = self.work("Mount", None, self.tools.home.mount(&self.pod), |it| Problem::new(it.reason, it)).await;
+        let done = self
+            .work("Mount", None, self.tools.home.mount(&self.pod), |it| Problem::new(it.reason, it))
+            .await;
         if let Err(problem) = &done {
             self.tell(None, Severity::Warning, &problem.reason, problem.message.clone());
         }
@@ -216,7 +221,7 @@ impl Hand {
         };
         let outcome = self.start(&container, &id, &context).await;
         match observe::of_container(&self.tools.runtime, &id).await {
-            Ok(Some(seen)) => news.push(News::Container(seen)),
+            Ok(Some(seen)) => news.push(News::Container(Box::new(seen))),
             Ok(None) => news.push(News::ContainerGone(id)),
             Err(_) => news.push(News::Doubt),
         }
@@ -243,12 +248,14 @@ impl Hand {
             pod_ips: context.pod_ips.clone(),
         };
         let setup = self.tools.home.container(&self.pod, wish);
-        let setup = self.work("ConfigureContainer", Some(name), setup, |it| Problem::new(it.reason, it)).await?;
+        let setup =
+            self.work("ConfigureContainer", Some(name), setup, |it| Problem::new(it.reason, it)).await?;
         for (reason, message) in setup.warnings {
             self.tell(Some(name), Severity::Warning, reason, message);
         }
         let sandbox_config = self.tools.home.sandbox(&self.pod, *attempt).await;
-        let (sandbox_config, _) = sandbox_config.map_err(|it| Problem::new("CreateContainerConfigError", it))?;
+        let (sandbox_config, _) =
+            sandbox_config.map_err(|it| Problem::new("CreateContainerConfigError", it))?;
         let creating = self.tools.runtime.create_container(sandbox, setup.config, sandbox_config);
         match self.call("create_container", Some(name), creating).await {
             Ok(id) => {
@@ -277,14 +284,18 @@ impl Hand {
         let Some(hook) = hook else { return Ok(()) };
         let ip = context.pod_ips.first().map(ToString::to_string).unwrap_or_default();
         let ran = hooks::run(&self.tools.runtime, hook, container, id, &ip);
-        let ran = self.work("PostStartHook", Some(name), ran, |it| Problem::new("PostStartHookError", it)).await;
+        let ran =
+            self.work("PostStartHook", Some(name), ran, |it| Problem::new("PostStartHookError", it)).await;
         if ran.is_err() {
             self.tell(Some(name), Severity::Warning, "FailedPostStartHook", "PostStartHook failed".into());
             self.say_killing(name, &Cause::PostStart);
             let grace = pod::grace(&self.pod);
             let stopping = self.tools.runtime.stop_container(id, grace);
             if self.call("stop_container", Some(name), stopping).await.is_err() {
-                return Err(Problem::new("PostStartHookError", "the container could not be stopped after its hook failed"));
+                return Err(Problem::new(
+                    "PostStartHookError",
+                    "the container could not be stopped after its hook failed",
+                ));
             }
         }
         ran
@@ -300,7 +311,14 @@ impl Hand {
         }
     }
 
-    async fn stop(&self, name: &str, id: String, grace: Duration, cause: &Cause, context: &Context) -> Vec<News> {
+    async fn stop(
+        &self,
+        name: &str,
+        id: String,
+        grace: Duration,
+        cause: &Cause,
+        context: &Context,
+    ) -> Vec<News> {
         self.say_killing(name, cause);
         let began = Instant::now();
         let container = pod::any_container(&self.pod, name);
@@ -311,19 +329,23 @@ impl Hand {
         {
             let ip = context.pod_ips.first().map(ToString::to_string).unwrap_or_default();
             let ran = hooks::run(&self.tools.runtime, hook, container, &id, &ip);
-            let ran = async { tokio::time::timeout(grace, ran).await.unwrap_or_else(|_| Err("timed out".into())) };
-            let ran = self.work("PreStopHook", Some(name), ran, |it| Problem::new("FailedPreStopHook", it)).await;
+            let ran =
+                async { tokio::time::timeout(grace, ran).await.unwrap_or_else(|_| Err("timed out".into())) };
+            let ran =
+                self.work("PreStopHook", Some(name), ran, |it| Problem::new("FailedPreStopHook", it)).await;
             if ran.is_err() {
                 self.tell(Some(name), Severity::Warning, "FailedPreStopHook", "PreStopHook failed".into());
             }
         }
         let least = Duration::from_secs(2).min(grace);
         let left = grace.saturating_sub(began.elapsed()).max(least);
-        let stopped = self.call("stop_container", Some(name), self.tools.runtime.stop_container(&id, left)).await;
+        let stopped =
+            self.call("stop_container", Some(name), self.tools.runtime.stop_container(&id, left)).await;
         if let Err(err) = stopped
             && !err.is_not_found()
         {
-            let message = format!("error killing pod: failed to \"KillContainer\" for {name:?}: {}", cri(&err));
+            let message =
+                format!("error killing pod: failed to \"KillContainer\" for {name:?}: {}", cri(&err));
             self.tell(Some(name), Severity::Warning, "FailedKillPod", message.clone());
             return vec![News::Doubt, News::Tried(id, Err(Problem::new("FailedKillPod", message)))];
         }

@@ -50,3 +50,73 @@ impl PodApi for NoApi {
         false
     }
 }
+
+/// The API server through a client.
+pub struct Api {
+    client: kube::Client,
+}
+
+impl Api {
+    /// Through this client.
+    pub fn new(client: kube::Client) -> Self {
+        Self { client }
+    }
+
+    fn pods(&self, pod: &Pod) -> kube::Api<Pod> {
+        kube::Api::namespaced(self.client.clone(), crate::pod::namespace(pod))
+    }
+}
+
+/// The API server answers within this, or is asked again.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+#[async_trait]
+impl PodApi for Api {
+    async fn patch_status(&self, pod: &Pod, mut patch: Value) -> Result<Pod, ApiError> {
+        patch["metadata"] = serde_json::json!({ "uid": crate::pod::uid(pod) });
+        let (api, params) = (self.pods(pod), kube::api::PatchParams::default());
+        let patch = kube::api::Patch::Strategic(patch);
+        let call = api.patch_status(crate::pod::name(pod), &params, &patch);
+        match tokio::time::timeout(LIMIT, call).await {
+            Ok(Ok(mut written)) => {
+                written.metadata.managed_fields = None;
+                Ok(written)
+            }
+            Ok(Err(err)) => Err(refused(pod, &err)),
+            Err(_) => Err(late(pod)),
+        }
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), ApiError> {
+        let params = kube::api::DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(kube::api::Preconditions {
+                uid: Some(crate::pod::uid(pod).to_owned()),
+                resource_version: None,
+            }),
+            ..kube::api::DeleteParams::default()
+        };
+        match tokio::time::timeout(LIMIT, self.pods(pod).delete(crate::pod::name(pod), &params)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(err)) => match refused(pod, &err) {
+                ApiError::Gone(_) => Ok(()),
+                failed @ ApiError::Failed { .. } => Err(failed),
+            },
+            Err(_) => Err(late(pod)),
+        }
+    }
+}
+
+/// 404: it is gone. 409 on a write that names a uid and no version: another one is there.
+fn refused(pod: &Pod, err: &kube::Error) -> ApiError {
+    match err {
+        kube::Error::Api(status) if status.code == 404 || status.code == 409 => {
+            ApiError::Gone(crate::pod::key(pod))
+        }
+        err => ApiError::Failed { pod: crate::pod::key(pod), message: coracle_client::report(err) },
+    }
+}
+
+fn late(pod: &Pod) -> ApiError {
+    ApiError::Failed { pod: crate::pod::key(pod), message: format!("no answer within {}s", LIMIT.as_secs()) }
+}

@@ -3,8 +3,8 @@
 //! The plan is pure. What it plans runs side by side, one thing per [`facts::Subject`]; whatever ends, changes or is due
 //! wakes the task, which looks at the facts and plans again. Events never carry the change.
 
-pub mod action; // what a plan is made of
 mod act; // carries actions out: holds no choice
+pub mod action; // what a plan is made of
 mod api; // the API server as a worker sees it
 mod ending; // the way out
 pub mod facts; // what a plan is made from
@@ -20,7 +20,7 @@ mod run; // the task
 mod statuses; // the worker's side of the status
 
 pub use act::Tools;
-pub use api::{ApiError, NoApi, PodApi};
+pub use api::{Api, ApiError, NoApi, PodApi};
 pub use hash::container_hash;
 pub use inbox::Inbox;
 pub use restart::is_wanted as restart_is_wanted;

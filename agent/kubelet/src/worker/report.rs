@@ -19,7 +19,7 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) enum News {
     /// A container as it is now.
-    Container(ContainerSeen),
+    Container(Box<ContainerSeen>),
     /// A container is gone.
     ContainerGone(String),
     /// A sandbox as it is now.

@@ -92,7 +92,13 @@ impl Roster {
     /// No workers yet; `found` is what the runtime had at start.
     pub fn new(common: Common, found: BTreeMap<String, Observed>, token: CancellationToken) -> Arc<Self> {
         let state = Mutex::new(State { found, ..State::default() });
-        Arc::new(Self { common, tracker: TaskTracker::new(), token, state, ended: tokio::sync::Notify::new() })
+        Arc::new(Self {
+            common,
+            tracker: TaskTracker::new(),
+            token,
+            state,
+            ended: tokio::sync::Notify::new(),
+        })
     }
 
     /// A pod is new, or changed. Starts its worker, or tells it.
@@ -211,7 +217,10 @@ impl Roster {
             pod::namespace(&pod) == namespace && pod::name(&pod) == name
         };
         let entries = self.entries();
-        entries.into_iter().filter(named).max_by_key(|it| it.published().pod.metadata.creation_timestamp.clone())
+        entries
+            .into_iter()
+            .filter(named)
+            .max_by_key(|it| it.published().pod.metadata.creation_timestamp.clone())
     }
 
     /// All of them.

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::action::{Action, Plan, Stage, Waiting};
 use super::act::{Context, Hand, Tools};
+use super::action::{Action, Plan, Stage, Waiting};
 use super::api::ApiError;
 use super::ending::{active_deadline, ending_of};
 use super::facts::{Attempt, Busy, Ending, Facts, Memory, Subject, Why};
@@ -187,7 +187,10 @@ impl Worker {
     fn new_version(&mut self, new: Arc<Pod>) {
         self.status.observe(&new);
         let content = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-        if content(&self.pod) != content(&new) && self.memory.mounted == Attempt::Done && self.ending.is_none() {
+        if content(&self.pod) != content(&new)
+            && self.memory.mounted == Attempt::Done
+            && self.ending.is_none()
+        {
             let (home, pod) = (self.common.tools.home.clone(), new.clone());
             self.works.spawn(async move {
                 home.refresh(&pod).await;
@@ -195,7 +198,8 @@ impl Worker {
             });
         }
         if new.metadata.deletion_timestamp.is_some() && self.pod.metadata.deletion_timestamp.is_none() {
-            let grace = format!("the API server has a deletionTimestamp, grace {}s", pod::grace(&new).as_secs());
+            let grace =
+                format!("the API server has a deletionTimestamp, grace {}s", pod::grace(&new).as_secs());
             self.entry.timeline.add(timeline::Kind::Signal, "deleted", None, grace);
         }
         self.pod = new;
@@ -326,7 +330,12 @@ impl Worker {
         let containers = self.seen.containers.iter().map(|it| (&it.id, it.pid));
         let alive: BTreeMap<String, u32> =
             sandboxes.chain(containers).filter_map(|(id, pid)| Some((id.clone(), pid?))).collect();
-        self.watched.retain(|id, watch| alive.contains_key(id) || { watch.abort(); false });
+        self.watched.retain(|id, watch| {
+            alive.contains_key(id) || {
+                watch.abort();
+                false
+            }
+        });
         for (id, pid) in alive {
             if self.watched.contains_key(&id) {
                 continue;
@@ -412,8 +421,12 @@ impl Worker {
             Err(err) => {
                 // A bug in an action: what it was about is not known any more, so nothing is busy but look anew.
                 tracing::error!(pod = %pod::key(&self.pod), error = %err, "an action broke off");
-                let alive: Vec<Subject> =
-                    self.handles.iter().filter(|(_, it)| it.is_finished()).map(|(it, _)| it.clone()).collect();
+                let alive: Vec<Subject> = self
+                    .handles
+                    .iter()
+                    .filter(|(_, it)| it.is_finished())
+                    .map(|(it, _)| it.clone())
+                    .collect();
                 for subject in alive {
                     self.handles.remove(&subject);
                     self.memory.busy.remove(&subject);
@@ -440,7 +453,7 @@ impl Worker {
         let now = Timestamp::now();
         let memory = &mut self.memory;
         match news {
-            News::Container(seen) => self.seen.put_container(seen),
+            News::Container(seen) => self.seen.put_container(*seen),
             News::ContainerGone(id) => {
                 self.seen.containers.retain(|it| it.id != id);
                 memory.retry.remove(&id);
@@ -541,7 +554,9 @@ fn adopt_readiness(board: &Board, pod: &Pod) {
     let Some(status) = &pod.status else { return };
     let lists = [&status.container_statuses, &status.init_container_statuses];
     for known in lists.into_iter().flatten().flatten() {
-        let Some((_, id)) = known.container_id.as_deref().and_then(|it| it.split_once("://")) else { continue };
+        let Some((_, id)) = known.container_id.as_deref().and_then(|it| it.split_once("://")) else {
+            continue;
+        };
         if known.started == Some(true) {
             board.settle(id, Kind::Startup, true);
         }

@@ -48,7 +48,8 @@ impl StatusKeeper {
     pub fn observe_mirror(&mut self, mirror: Option<Arc<Pod>>) {
         self.object_gone = false;
         if let Some(mirror) = &mirror
-            && (self.mirror.as_ref().map(|it| pod::uid(it)) != Some(pod::uid(mirror)) || version(mirror) >= self.version)
+            && (self.mirror.as_ref().map(|it| pod::uid(it)) != Some(pod::uid(mirror))
+                || version(mirror) >= self.version)
         {
             self.before = mirror.status.clone().unwrap_or_default();
             self.version = version(mirror);
@@ -68,7 +69,8 @@ impl StatusKeeper {
 
     /// What to write, and to which object; none when nothing is to be written now.
     pub fn due(&mut self, pod: &Arc<Pod>, now: Timestamp) -> Option<(Arc<Pod>, serde_json::Value)> {
-        if self.in_flight || self.object_gone || !(self.attempt.is_due(now) || self.attempt == Attempt::Done) {
+        if self.in_flight || self.object_gone || !(self.attempt.is_due(now) || self.attempt == Attempt::Done)
+        {
             return None;
         }
         let object = if pod::is_static(pod) { self.mirror.clone()? } else { pod.clone() };

@@ -1,0 +1,211 @@
+//! The rooms put together: one kubelet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_client::{EventRecorder, report};
+use coracle_cri::{CriError, RuntimeHandle};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cgroup::{CgroupError, CgroupManager};
+use crate::config::KubeletConfig;
+use crate::events::{Events, Silent, ToApi};
+use crate::gc;
+use crate::house::{House, Rooms};
+use crate::image::{Puller, PullerDeps};
+use crate::metrics::Metrics;
+use crate::node::{NodeDeps, NodeError, NodeReporter};
+use crate::objects::ObjectSource;
+use crate::observe::{self, RelistDeps};
+use crate::source::{SourceDeps, Sources};
+use crate::translate::{RuntimeFeatures, TranslateDeps, Translator};
+use crate::volume::{VolumeDeps, VolumeManager};
+use crate::worker::{Api, Common, NoApi, PodApi, Roster, Tools};
+
+/// How often everything is looked at, should a signal have been lost.
+const RELIST: Duration = Duration::from_secs(45);
+
+/// What a kubelet is made from.
+#[derive(Clone)]
+pub struct KubeletDeps {
+    /// The resolved configuration.
+    pub config: Arc<KubeletConfig>,
+    /// The API server; none: static pods only.
+    pub client: Option<kube::Client>,
+    /// The container runtime.
+    pub runtime: RuntimeHandle,
+    /// ConfigMaps, Secrets, tokens.
+    pub objects: Arc<dyn ObjectSource>,
+}
+
+/// Why a kubelet cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// The machine's cgroups.
+    #[error("set up cgroups")]
+    Cgroups(#[source] CgroupError),
+    /// The machine's facts.
+    #[error("find out about this node")]
+    Node(#[source] NodeError),
+    /// The runtime does not answer.
+    #[error("look at what the container runtime has")]
+    Runtime(#[source] CriError),
+}
+
+/// One kubelet. [`Kubelet::new`] touches nothing but cgroups; [`Kubelet::run`] does the work.
+pub struct Kubelet {
+    deps: KubeletDeps,
+    rooms: Rooms,
+    reporter: Arc<NodeReporter>,
+    roster: Arc<Roster>,
+    metrics: Arc<Metrics>,
+    tracker: TaskTracker,
+    token: CancellationToken,
+}
+
+impl Kubelet {
+    /// Puts the rooms together and looks once at what the runtime has. The tasks begin with [`Kubelet::run`].
+    pub async fn new(deps: KubeletDeps) -> Result<Self, KubeletError> {
+        let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
+        let metrics = Arc::new(Metrics::new());
+        let config = deps.config.clone();
+        let cgroups = CgroupManager::new(config.clone()).map_err(KubeletError::Cgroups)?;
+        let (client, runtime) = (deps.client.clone(), deps.runtime.clone());
+        let reporter = NodeReporter::new(NodeDeps { config: config.clone(), client, runtime });
+        let reporter = reporter.await.map_err(KubeletError::Node)?;
+        let volumes =
+            VolumeManager::new(VolumeDeps { config: config.clone(), objects: deps.objects.clone() });
+        let translator = Translator::new(TranslateDeps {
+            config: config.clone(),
+            objects: deps.objects.clone(),
+            node_ips: reporter.facts().ips.clone(),
+            allocatable: reporter.facts().allocatable,
+            features: features(&deps.runtime).await.map_err(KubeletError::Runtime)?,
+        });
+        let (client, objects) = (deps.client.clone(), deps.objects.clone());
+        let rooms = Rooms { config: config.clone(), client, cgroups, volumes, objects, translator };
+        let events: Arc<dyn Events> = match deps.client.clone() {
+            Some(client) => {
+                let node = &config.node.name;
+                Arc::new(ToApi(EventRecorder::start(client, "kubelet", node, &tracker, token.clone())))
+            }
+            None => Arc::new(Silent),
+        };
+        let api: Arc<dyn PodApi> = match deps.client.clone() {
+            Some(client) => Arc::new(Api::new(client)),
+            None => Arc::new(NoApi),
+        };
+        let puller = Puller::new(PullerDeps {
+            runtime: deps.runtime.clone(),
+            events: events.clone(),
+            metrics: metrics.clone(),
+            serialize: config.images.serialize_pulls,
+            parallel: config.images.max_parallel_pulls,
+        });
+        let (runtime, home) = (deps.runtime.clone(), House::new(rooms.clone()));
+        let version = deps.runtime.version().await.map_err(KubeletError::Runtime)?;
+        let common = Common {
+            tools: Tools { runtime, home, puller, api, events, metrics: metrics.clone() },
+            node_ips: reporter.facts().ips.iter().map(ToString::to_string).collect(),
+            runtime_name: version.runtime_name,
+            max_backoff: config.pods.max_restart_period.max(Duration::from_secs(1)),
+        };
+        let found = observe::everything(&deps.runtime).await.map_err(KubeletError::Runtime)?;
+        let roster = Roster::new(common, found, token.clone());
+        Ok(Self { deps, rooms, reporter, roster, metrics, tracker, token })
+    }
+
+    /// All pods of this node: for the server.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.roster.clone()
+    }
+
+    /// Figures: for the server, and for rooms that add their own.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// The Node's facts and readiness.
+    pub fn reporter(&self) -> Arc<NodeReporter> {
+        self.reporter.clone()
+    }
+
+    /// The rooms of pods: for the server's statistics.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Runs pods until `token` is cancelled. Their containers go on without us.
+    pub async fn run(self, token: CancellationToken) -> Result<(), KubeletError> {
+        self.rooms.cgroups.ensure_qos_tree().await.map_err(KubeletError::Cgroups)?;
+        let deps = SourceDeps {
+            config: self.deps.config.clone(),
+            client: self.deps.client.clone(),
+            roster: self.roster.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let sources = Sources::start(deps, &self.tracker, &self.token);
+        let mut synced = sources.synced();
+        let (rooms, roster) = (self.rooms.clone(), self.roster.clone());
+        self.tracker.spawn(async move {
+            // An error says that the sources have ended before they told what they have: nothing is cleaned then.
+            if synced.wait_for(|it| *it).await.is_ok() {
+                gc::leftovers(&rooms, &roster).await;
+            }
+        });
+        let (reporter, volumes) = (self.reporter.clone(), self.rooms.volumes.clone());
+        let (of_node, of_volumes) = (self.token.clone(), self.token.clone());
+        self.tracker.spawn(async move { reporter.run(of_node).await });
+        self.tracker.spawn(async move { volumes.run(of_volumes).await });
+        let relist = RelistDeps {
+            runtime: self.deps.runtime.clone(),
+            roster: self.roster.clone(),
+            metrics: self.metrics.clone(),
+            period: RELIST,
+        };
+        self.tracker.spawn(observe::run(relist, self.token.clone()));
+        let (tracker, of_sources) = (self.tracker.clone(), self.token.clone());
+        self.tracker.spawn(async move { sources.run(&tracker, of_sources).await });
+        token.cancelled().await;
+        self.token.cancel();
+        self.tracker.close();
+        let ended = tokio::time::timeout(Duration::from_secs(5), async {
+            self.roster.drain().await;
+            self.tracker.wait().await;
+        });
+        if ended.await.is_err() {
+            tracing::warn!("some work was still under way when the kubelet ended");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.token.cancel();
+    }
+}
+
+async fn features(runtime: &RuntimeHandle) -> Result<RuntimeFeatures, CriError> {
+    let status = runtime.status(false).await?;
+    let mut features = RuntimeFeatures {
+        supplemental_groups_policy: status.features.is_some_and(|it| it.supplemental_groups_policy),
+        ..RuntimeFeatures::default()
+    };
+    for handler in status.runtime_handlers {
+        let can = handler.features.unwrap_or_default();
+        if can.recursive_read_only_mounts {
+            features.recursive_read_only.push(handler.name.clone());
+        }
+        if can.user_namespaces {
+            features.user_namespaces.push(handler.name);
+        }
+    }
+    Ok(features)
+}
+
+/// An error and its causes in one line, for logs of the binaries.
+pub fn explain(err: &KubeletError) -> String {
+    report(err)
+}

@@ -1,0 +1,9 @@
+//! Where pods come from: the API server, a folder of manifests. And whether this node takes them.
+
+pub mod admission; // pure: does this node take the pod?
+mod files; // static pods from a folder
+mod manifest; // a file into a static pod
+mod mirror; // static pods as the API server shows them
+mod run; // puts both together
+
+pub use run::{SourceDeps, Sources};

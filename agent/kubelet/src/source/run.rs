@@ -1,0 +1,279 @@
+//! Puts the sources together: what the API server and the folder say becomes workers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coracle_client::{Change, Informer, Params, Store, Subscription};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admission::admit;
+use super::files::{self, Found};
+use super::mirror;
+use crate::config::KubeletConfig;
+use crate::metrics::Metrics;
+use crate::pod;
+use crate::worker::Roster;
+
+/// Between attempts to write mirror pods.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// What the sources need.
+#[derive(Clone)]
+pub struct SourceDeps {
+    /// The configuration.
+    pub config: Arc<KubeletConfig>,
+    /// The API server; none: only the folder.
+    pub client: Option<kube::Client>,
+    /// The workers.
+    pub roster: Arc<Roster>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The sources of one kubelet.
+pub struct Sources {
+    deps: SourceDeps,
+    pods: Option<Informer<Pod>>,
+    node: Option<Informer<Node>>,
+    changes: Option<Subscription<Pod>>,
+    statics: Found,
+    static_read: bool,
+    api_read: bool,
+    synced: watch::Sender<bool>,
+}
+
+impl Sources {
+    /// Begins to watch. Tasks belong to `tracker` and end with `token`.
+    pub fn start(deps: SourceDeps, tracker: &TaskTracker, token: &CancellationToken) -> Self {
+        let name = &deps.config.node.name;
+        let pods = deps.client.clone().map(|client| {
+            let params = Params::<Pod>::all().fields(format!("spec.nodeName={name}"));
+            Informer::start(kube::Api::<Pod>::all(client), params, tracker, token.clone())
+        });
+        let node = deps.client.clone().map(|client| {
+            let params = Params::<Node>::all().fields(format!("metadata.name={name}"));
+            Informer::start(kube::Api::<Node>::all(client), params, tracker, token.clone())
+        });
+        let changes = pods.as_ref().map(Informer::subscribe);
+        Self {
+            static_read: deps.config.sources.static_pod_path.is_none(),
+            api_read: pods.is_none(),
+            deps,
+            pods,
+            node,
+            changes,
+            statics: Found::new(),
+            synced: watch::Sender::new(false),
+        }
+    }
+
+    /// Becomes true when every source has told what it has.
+    pub fn synced(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+
+    /// Passes on what the sources say until `token` is cancelled.
+    pub async fn run(mut self, tracker: &TaskTracker, token: CancellationToken) {
+        let (sender, mut found) = mpsc::channel(1);
+        if let Some(path) = self.deps.config.sources.static_pod_path.clone() {
+            let (name, period) = (self.deps.config.node.name.clone(), self.deps.config.sources.file_check);
+            let period = period.max(Duration::from_secs(1));
+            tracker.spawn(files::watch(path, name, period, sender, token.clone()));
+        } else {
+            drop(sender);
+        }
+        let mut mirrors_due = false;
+        let mut changes = self.changes.take();
+        self.check_synced();
+        loop {
+            // Each arm only waits: what is dropped has had no effect yet.
+            tokio::select! {
+                () = token.cancelled() => return,
+                Some(now) = found.recv() => {
+                    self.folder(now);
+                    mirrors_due = true;
+                }
+                change = next(&mut changes) => match change {
+                    Some(change) => mirrors_due |= self.api(&change),
+                    None => changes = None,
+                },
+                () = tokio::time::sleep(RETRY), if mirrors_due && self.api_read => {}
+            }
+            self.check_synced();
+            if mirrors_due && self.api_read && self.static_read {
+                mirrors_due = !self.mirrors().await;
+            }
+        }
+    }
+
+    fn check_synced(&mut self) {
+        if self.api_read && self.static_read && !*self.synced.borrow() {
+            self.deps.roster.sources_synced();
+            self.synced.send_replace(true);
+        }
+    }
+
+    fn store(&self) -> Option<Store<Pod>> {
+        self.pods.as_ref().map(Informer::store)
+    }
+
+    /// A change in the API. True when mirrors are to be looked at.
+    fn api(&mut self, change: &Change<Pod>) -> bool {
+        match change {
+            Change::Added(pod) => self.put(pod),
+            Change::Updated { old, new } => {
+                if pod::uid(old) != pod::uid(new) {
+                    self.gone(old);
+                }
+                self.put(new)
+            }
+            Change::Deleted(pod) => self.gone(pod),
+            Change::Resync => {
+                let all = self.store().map(|it| it.list()).unwrap_or_default();
+                let known: BTreeMap<&str, &Arc<Pod>> = all.iter().map(|it| (pod::uid(it), it)).collect();
+                for entry in self.deps.roster.entries() {
+                    let pod = entry.published().pod;
+                    if !pod::is_static(&pod)
+                        && !pod::name(&pod).is_empty()
+                        && !known.contains_key(pod::uid(&pod))
+                    {
+                        self.deps.roster.remove(pod::uid(&pod), pod::grace(&pod));
+                    }
+                }
+                let mut sorted: Vec<&Arc<Pod>> = all.iter().collect();
+                // Older ones first: they were here first.
+                sorted.sort_by_key(|it| it.metadata.creation_timestamp.clone());
+                for pod in sorted {
+                    self.put(pod);
+                }
+                self.api_read = true;
+                true
+            }
+        }
+    }
+
+    fn gone(&self, pod: &Arc<Pod>) -> bool {
+        if pod::is_mirror(pod) {
+            self.tell_mirror(pod, None);
+            return true;
+        }
+        self.deps.roster.remove(pod::uid(pod), pod::grace(pod));
+        false
+    }
+
+    fn put(&self, new: &Arc<Pod>) -> bool {
+        if pod::is_mirror(new) {
+            self.tell_mirror(new, Some(new.clone()));
+            return true;
+        }
+        self.admit(new.clone());
+        false
+    }
+
+    fn tell_mirror(&self, named: &Pod, mirror: Option<Arc<Pod>>) {
+        let of = self.statics.values().find(|it| pod::key(it) == pod::key(named));
+        if let Some(of) = of {
+            let mirror = mirror.filter(|it| mirror::shows(it, of));
+            self.deps.roster.mirror(pod::uid(of), mirror);
+        }
+    }
+
+    /// The folder as it is now.
+    fn folder(&mut self, now: Found) {
+        for (uid, pod) in &self.statics {
+            if !now.contains_key(uid) {
+                self.deps.roster.remove(uid, pod::grace(pod));
+            }
+        }
+        for (uid, pod) in &now {
+            if !self.statics.contains_key(uid) {
+                self.admit(Arc::new(pod.clone()));
+            }
+        }
+        self.statics = now;
+        self.static_read = true;
+    }
+
+    /// A pod for this node: taken or refused once, then only kept up to date.
+    fn admit(&self, new: Arc<Pod>) {
+        let roster = &self.deps.roster;
+        if roster.by_uid(pod::uid(&new)).is_some() || !is_fresh(&new) {
+            return roster.put(new);
+        }
+        let others: Vec<Arc<Pod>> = roster
+            .entries()
+            .iter()
+            .map(|it| it.published())
+            .filter(|it| !matches!(it.status.phase.as_deref(), Some("Succeeded" | "Failed")))
+            .filter(|it| !pod::name(&it.pod).is_empty())
+            .map(|it| it.pod)
+            .collect();
+        let node = self.node();
+        let max_pods = i64::from(self.deps.config.node.max_pods);
+        let answer = match &node {
+            Some(node) => admit(&new, others.iter().map(AsRef::as_ref), node, max_pods),
+            None => admit(&new, others.iter().map(AsRef::as_ref), &Node::default(), max_pods),
+        };
+        match answer {
+            Ok(()) => roster.put(new),
+            // Without the node's labels there is nothing to compare with: the scheduler's word stands.
+            Err(refusal) if node.is_none() && refusal.reason == "NodeAffinity" => roster.put(new),
+            Err(refusal) => {
+                let key = pod::key(&new);
+                tracing::info!(pod = key, reason = refusal.reason, "this node does not take the pod");
+                self.deps.metrics.refused(&refusal.reason);
+                roster.refuse(new, &refusal.reason, &refusal.message);
+            }
+        }
+    }
+
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.as_ref()?.store().list().into_iter().next()
+    }
+
+    /// Mirrors that are missing are made, those that show nothing are removed. True when all are as they should be.
+    async fn mirrors(&self) -> bool {
+        let (Some(client), Some(store)) = (&self.deps.client, self.store()) else { return true };
+        let mirrors: Vec<Arc<Pod>> = store.list().into_iter().filter(|it| pod::is_mirror(it)).collect();
+        let node = self.node();
+        let mut done = true;
+        for mirror in &mirrors {
+            let of = self.statics.values().find(|it| pod::key(it) == pod::key(mirror));
+            if of.is_some_and(|it| mirror::shows(mirror, it)) {
+                continue;
+            }
+            if let Err(err) = mirror::delete(client, mirror).await {
+                done = false;
+                tracing::warn!(pod = %pod::key(mirror), error = err, "an old mirror pod is still there");
+            }
+        }
+        for of in self.statics.values() {
+            if mirrors.iter().any(|it| pod::key(it) == pod::key(of)) {
+                continue; // of an older content: its end is told to us, then it is made anew
+            }
+            if let Err(err) = mirror::create(client, &Arc::new(of.clone()), node.as_deref()).await {
+                done = false;
+                tracing::warn!(pod = %pod::key(of), error = err, "no mirror of a static pod");
+            }
+        }
+        done
+    }
+}
+
+/// The node has not answered for this pod yet: nothing of it ever ran, and it is not on its way out.
+fn is_fresh(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let ran = status.is_some_and(|it| it.container_statuses.is_some() || it.start_time.is_some());
+    !ran && !pod::is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
+}
+
+async fn next(changes: &mut Option<Subscription<Pod>>) -> Option<Change<Pod>> {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
+    }
+}
