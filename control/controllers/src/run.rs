@@ -1,0 +1,53 @@
+//! Starts every controller, and ends them together.
+
+use crate::shared::{Context, Shared};
+use crate::{deployment, replicaset, root_ca, service_account};
+use coracle_client::Calls;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What the controllers must be told.
+#[derive(Debug, Clone, Default)]
+pub struct ControllersConfig {
+    /// The CA that pods verify the API server with, as PEM; none is published when empty.
+    pub root_ca_pem: String,
+    /// Where nodes get their pod networks from, such as `10.244.0.0/16`; none are given when empty.
+    pub cluster_cidrs: Vec<String>,
+}
+
+/// Runs all controllers until `token` is cancelled; work in progress is finished first.
+///
+/// `make_client` gives the client a controller acts with, by upstream's name of its service account; the shared
+/// informers read with that of `kube-controller-manager`.
+pub async fn run(
+    config: ControllersConfig,
+    make_client: impl Fn(&str) -> kube::Client,
+    token: CancellationToken,
+) {
+    let tracker = TaskTracker::new();
+    let context = |name: &'static str| Context {
+        calls: Calls::new(make_client(name), name),
+        tracker: tracker.clone(),
+        token: token.clone(),
+    };
+    let shared = Shared::start(&make_client("kube-controller-manager"), &tracker, &token);
+    shared.synced().await;
+    if !token.is_cancelled() {
+        deployment::start(&context("deployment-controller"), &shared);
+        replicaset::start(&context("replicaset-controller"), &shared);
+        service_account::start(&context("service-account-controller"), &shared).await;
+        if !config.root_ca_pem.is_empty() {
+            root_ca::start(&context("root-ca-cert-publisher"), &shared, config.root_ca_pem).await;
+        }
+    }
+    token.cancelled().await;
+    tracker.close();
+    tracker.wait().await;
+}
+
+/// Now, as precise as the API keeps times.
+pub(crate) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}

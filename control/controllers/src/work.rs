@@ -1,0 +1,74 @@
+//! Queue and workers around a reconcile function.
+
+use coracle_client::{CallError, Key, WorkQueue, report};
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// When a key is looked at again without a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Requeue {
+    /// Only when something changes.
+    Done,
+    /// When this time has passed.
+    After(Duration),
+}
+
+impl From<Option<Duration>> for Requeue {
+    fn from(wake: Option<Duration>) -> Self {
+        wake.map_or(Self::Done, Self::After)
+    }
+}
+
+/// A loop that brings one object at a time nearer to what is wanted.
+pub(crate) trait Reconcile: Send + Sync + 'static {
+    /// Its name in logs.
+    const NAME: &'static str;
+    /// Looks at one key. Calling it twice does nothing new.
+    fn reconcile(&self, key: &Key) -> impl Future<Output = Result<Requeue, CallError>> + Send;
+}
+
+/// Runs `workers` workers over `queue` until `token` is cancelled; a key that is worked on then is finished.
+pub(crate) fn start<R: Reconcile>(
+    reconciler: R,
+    queue: &Arc<WorkQueue<Key>>,
+    workers: usize,
+    tracker: &TaskTracker,
+    token: &CancellationToken,
+) {
+    let reconciler = Arc::new(reconciler);
+    for _ in 0..workers {
+        let (reconciler, queue) = (Arc::clone(&reconciler), Arc::clone(queue));
+        tracker.spawn(async move {
+            while let Some(key) = queue.next().await {
+                handle(reconciler.as_ref(), &queue, &key).await;
+                queue.done(&key);
+            }
+        });
+    }
+    let (queue, token) = (Arc::clone(queue), token.clone());
+    tracker.spawn(async move {
+        token.cancelled().await;
+        queue.close();
+    });
+}
+
+async fn handle<R: Reconcile>(reconciler: &R, queue: &WorkQueue<Key>, key: &Key) {
+    match reconciler.reconcile(key).await {
+        Ok(Requeue::Done) => queue.forget(key),
+        Ok(Requeue::After(delay)) => {
+            queue.forget(key);
+            queue.add_after(key.clone(), delay);
+        }
+        Err(err) if err.is_conflict() => {
+            tracing::debug!(controller = R::NAME, %key, error = %report(&err), "changed meanwhile, will retry");
+            queue.retry(key.clone());
+        }
+        Err(err) => {
+            tracing::warn!(controller = R::NAME, %key, error = %report(&err), "reconcile failed, will retry");
+            queue.retry(key.clone());
+        }
+    }
+}
