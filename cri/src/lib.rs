@@ -4,10 +4,12 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod error; // how calls fail
+pub mod fake; // a runtime in memory, for tests and hollow nodes
 pub mod proto; // CRI v1, generated
 pub mod remote; // a runtime behind a socket
 pub mod runtime; // the traits
 
 pub use error::CriError;
+pub use fake::FakeRuntime;
 pub use remote::{Remote, RemoteConfig};
 pub use runtime::{Containers, Images, Runtime, RuntimeHandle, Sandboxes, Streams};
