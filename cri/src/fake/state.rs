@@ -170,7 +170,7 @@ impl State {
             metadata: it.config.metadata.clone(),
             state: sandbox_state(it.ready).into(),
             created_at: it.created_at,
-            network: Some(v1::PodSandboxNetworkStatus { ip: it.ip.clone() }),
+            network: Some(v1::PodSandboxNetworkStatus { ip: it.ip.clone(), additional_ips: Vec::new() }),
             linux: Some(v1::LinuxPodSandboxStatus {
                 namespaces: Some(v1::Namespace { options: namespaces(&it.config) }),
             }),

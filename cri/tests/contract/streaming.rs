@@ -1,0 +1,1 @@
+//! Byte streams through a real containerd.
