@@ -74,8 +74,11 @@ impl Kubelet {
         let (client, runtime) = (deps.client.clone(), deps.runtime.clone());
         let reporter = NodeReporter::new(NodeDeps { config: config.clone(), client, runtime });
         let reporter = reporter.await.map_err(KubeletError::Node)?;
-        let volumes =
-            VolumeManager::new(VolumeDeps { config: config.clone(), objects: deps.objects.clone() });
+        let volumes = VolumeManager::new(VolumeDeps {
+            config: config.clone(),
+            objects: deps.objects.clone(),
+            allocatable: reporter.facts().allocatable,
+        });
         let translator = Translator::new(TranslateDeps {
             config: config.clone(),
             objects: deps.objects.clone(),

@@ -4,6 +4,8 @@
 //! then a look into memory. Reading one that no registered pod refers to asks the API server.
 
 mod refs; // what a pod refers to
+#[cfg(test)]
+pub(crate) mod testing; // objects in memory
 
 use std::net::IpAddr;
 use std::sync::Arc;
