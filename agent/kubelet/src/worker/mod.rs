@@ -20,6 +20,8 @@ mod run; // the task
 mod statuses; // the worker's side of the status
 
 pub use act::Tools;
+#[cfg(test)]
+pub(crate) use ending::ending_of;
 pub use api::{Api, ApiError, NoApi, PodApi};
 pub use hash::container_hash;
 pub use inbox::Inbox;
@@ -27,4 +29,4 @@ pub use restart::is_wanted as restart_is_wanted;
 pub use roster::{Common, Entry, Published, Roster};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

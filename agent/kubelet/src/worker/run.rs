@@ -123,8 +123,10 @@ impl Worker {
             self.decide_ending(now);
             let plan = self.plan(now);
             self.tell_waiting(&plan);
+            self.compute_status(&plan, now);
             self.follow(&plan, now);
-            let wake_at = self.write_status(&plan, now);
+            self.send_status(now);
+            let wake_at = self.wake_at(&plan, now);
             if plan.stage == Stage::Vanished && self.works.is_empty() {
                 self.common.tools.home.forget(&self.pod).await;
                 return;
@@ -355,8 +357,7 @@ impl Worker {
         }
     }
 
-    /// Computes the status, sends what differs; when to wake next.
-    fn write_status(&mut self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    fn compute_status(&mut self, plan: &Plan, now: Timestamp) {
         let probes = self.board.verdicts();
         let status = status::status_of(&status::Facts {
             pod: &self.pod,
@@ -377,6 +378,10 @@ impl Worker {
             stage: plan.stage,
         });
         self.status.want(status);
+    }
+
+    /// Sends what differs, unless a write is under way: what differs then goes after it.
+    fn send_status(&mut self, now: Timestamp) {
         if self.gone.is_none()
             && self.memory.deleted != Attempt::Done
             && self.memory.is_free(&Subject::Object)
@@ -395,6 +400,9 @@ impl Worker {
                 Report { subject: None, news: vec![News::Status(written)] }
             });
         }
+    }
+
+    fn wake_at(&self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
         let deadline = active_deadline(&self.pod, self.status.base().start_time.as_ref().map(|it| it.0));
         let deadline = deadline.filter(|it| *it > now && self.failed.is_none());
         [plan.wake_at, self.status.wake_at(now), deadline].into_iter().flatten().min()
@@ -484,6 +492,7 @@ impl Worker {
                 settle(&mut memory.sandbox, result, now, SANDBOX);
                 if ok {
                     memory.sandbox = Attempt::Due; // the next one, should this one die
+                    memory.launches.clear(); // whatever failed, failed in another sandbox
                 }
             }
             News::Image(name, result) => self.learn_image(name, result, now),
