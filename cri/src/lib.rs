@@ -13,3 +13,4 @@ pub use error::CriError;
 pub use fake::FakeRuntime;
 pub use remote::{Remote, RemoteConfig};
 pub use runtime::{Containers, Images, Runtime, RuntimeHandle, Sandboxes, Streams};
+pub use tonic::Code;

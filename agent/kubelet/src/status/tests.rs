@@ -103,8 +103,16 @@ fn init_containers() {
         "mounted ready a=exit(0,1s)#0",
         "Pending SIP a+=Completed(0)#0 app=ContainerCreating#0",
     );
-    check("never: init:a app", "stopped cleaned a=exit(1,1s)#0", "Failed P a=Error(1)#0 app=PodInitializing#0");
-    check("always: side:p app", "mounted ready p=run#0 app=run#0", "Running SIRCP p+=running#0 app+=running#0");
+    check(
+        "never: init:a app",
+        "stopped cleaned a=exit(1,1s)#0",
+        "Failed P a=Error(1)#0 app=PodInitializing#0",
+    );
+    check(
+        "always: side:p app",
+        "mounted ready p=run#0 app=run#0",
+        "Running SIRCP p+=running#0 app+=running#0",
+    );
 }
 
 #[test]
@@ -112,7 +120,11 @@ fn restarts() {
     check("always: app", "mounted ready app=exit(1,1s)#0", "Running SIP app=Error(1)#0");
     check("always: app", "mounted ready app=exit(1,1s)#1", "Running SIP app=CrashLoopBackOff<Error(1)#1");
     check("always: app", "mounted ready app=exit(1,9s)#0 app=run#1", "Running SIRCP app+=running<Error(1)#1");
-    check("on-failure: app log", "mounted ready app=exit(0,9s)#0 log=run#0", "Running SIP app=Completed(0)#0 log+=running#0");
+    check(
+        "on-failure: app log",
+        "mounted ready app=exit(0,9s)#0 log=run#0",
+        "Running SIP app=Completed(0)#0 log+=running#0",
+    );
 }
 
 #[test]
@@ -123,7 +135,11 @@ fn the_end() {
     check("always: app del(9s)", "ready app=run#0", "Running SIRCP app+=running#0");
     check("always: app del(9s)", "stopped cleaned app=exit(0,1s)#0", "Succeeded IP app=Completed(0)#0");
     check("always: app del(9s)", "stopped cleaned app=exit(143,1s)#0", "Failed IP app=Error(143)#0");
-    check("never: side:p app", "ready p=run#0 app=exit(0,1s)#0", "Running SIP p+=running#0 app=Completed(0)#0");
+    check(
+        "never: side:p app",
+        "ready p=run#0 app=exit(0,1s)#0",
+        "Running SIP p+=running#0 app=Completed(0)#0",
+    );
 }
 
 #[test]
@@ -138,7 +154,8 @@ fn the_same_world_is_the_same_status() {
 
 #[test]
 fn a_terminal_phase_is_never_left() {
-    let before = PodStatus { phase: Some("Failed".into()), reason: Some("Evicted".into()), ..PodStatus::default() };
+    let before =
+        PodStatus { phase: Some("Failed".into()), reason: Some("Evicted".into()), ..PodStatus::default() };
     let after = status("always: app", "stopped cleaned app=exit(0,1s)#0", &before, now());
     assert_eq!((after.phase.as_deref(), after.reason.as_deref()), (Some("Failed"), Some("Evicted")));
 }
@@ -159,7 +176,16 @@ fn times_of_transition_are_kept() {
     let later = crate::pod::after(now(), Duration::from_secs(60));
     let after = status("always: app", "mounted ready app=exit(1,1s)#0", &before, later);
     let at = |status: &PodStatus, kind: &str| {
-        status.conditions.iter().flatten().find(|it| it.type_ == kind).unwrap().last_transition_time.clone().unwrap().0
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|it| it.type_ == kind)
+            .unwrap()
+            .last_transition_time
+            .clone()
+            .unwrap()
+            .0
     };
     assert_eq!(at(&after, "PodScheduled"), now());
     assert_eq!(at(&after, "Ready"), later);

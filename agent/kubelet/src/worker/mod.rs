@@ -20,9 +20,9 @@ mod run; // the task
 mod statuses; // the worker's side of the status
 
 pub use act::Tools;
+pub use api::{Api, ApiError, NoApi, PodApi};
 #[cfg(test)]
 pub(crate) use ending::ending_of;
-pub use api::{Api, ApiError, NoApi, PodApi};
 pub use hash::container_hash;
 pub use inbox::Inbox;
 pub use restart::is_wanted as restart_is_wanted;

@@ -234,6 +234,11 @@ impl Roster {
         state.entries.contains_key(uid) || state.found.contains_key(uid)
     }
 
+    /// Tells every worker to leave its pod alone; containers go on.
+    pub fn stop(&self) {
+        self.token.cancel();
+    }
+
     /// Waits until every worker has let go.
     pub async fn drain(&self) {
         self.tracker.close();

@@ -69,7 +69,8 @@ pub(crate) fn pod(text: &str) -> Pod {
             let sidecar = Container { restart_policy: Some("Always".into()), ..container(name) };
             spec.init_containers.get_or_insert_default().push(sidecar);
         } else if let Some(name) = word.strip_prefix("debug:") {
-            let debug = EphemeralContainer { name: name.into(), image: Some("demo:1".into()), ..Default::default() };
+            let debug =
+                EphemeralContainer { name: name.into(), image: Some("demo:1".into()), ..Default::default() };
             spec.ephemeral_containers.get_or_insert_default().push(debug);
         } else {
             spec.containers.push(container(word));
@@ -110,7 +111,8 @@ pub(crate) fn world(text: &str) -> World {
             attempt = count;
             sandbox(&mut it, what, count);
         } else if let Some((name, state)) = word.split_once('=') {
-            let (name, sandbox) = name.split_once('@').map_or((name, attempt), |(name, at)| (name, at.parse().unwrap()));
+            let (name, sandbox) =
+                name.split_once('@').map_or((name, attempt), |(name, at)| (name, at.parse().unwrap()));
             it.seen.containers.push(instance(name, sandbox, state));
         } else {
             fact(&mut it, word);

@@ -235,7 +235,11 @@ impl Bench {
             }
         };
         if tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.is_err() {
-            panic!("{what}: not within 20 s; pod {:?}; events {:?}", self.get(uid), self.heard.0.lock().unwrap());
+            panic!(
+                "{what}: not within 20 s; pod {:?}; events {:?}",
+                self.get(uid),
+                self.heard.0.lock().unwrap()
+            );
         }
     }
 

@@ -3,3 +3,4 @@
 pub(crate) mod dsl; // pods and worlds in a few words
 pub(crate) mod home; // surroundings of a roster
 mod plans; // what is planned, case by case
+mod tasks; // the task over the fake runtime

@@ -72,7 +72,11 @@ fn images() {
     check("always: app", "mounted ready noimg(app,0s)", "pull app, app: ErrImagePull");
     check("always: app", "mounted ready noimg(app,0s) pulling(app)", "app: ErrImagePull");
     check("always: app", "mounted ready img(app) launchfail(app,5s)", "app: CreateContainerError, wake 5s");
-    check("always: app", "mounted ready img(app) launchfail(app,0s)", "launch app#0, app: CreateContainerError");
+    check(
+        "always: app",
+        "mounted ready img(app) launchfail(app,0s)",
+        "launch app#0, app: CreateContainerError",
+    );
 }
 
 #[test]
@@ -147,7 +151,11 @@ fn a_sandbox_that_died() {
     check("always: app", "mounted stopped#0 app@0=exit(137,1s)#0 ready#1 img(app)", "launch app#1");
     check("always: app", "mounted stopped#0 ready#1 app@1=run#1", "remove-sandbox s0");
     check("never: app", "mounted dead app=exit(137,1s)#0", "stop-sandbox s0, [ending]");
-    check("always: init:a app", "mounted stopped#0 a@0=exit(0,9s)#0 app@0=exit(1,9s)#0 ready#1 img(a)", "launch a#1");
+    check(
+        "always: init:a app",
+        "mounted stopped#0 a@0=exit(0,9s)#0 app@0=exit(1,9s)#0 ready#1 img(a)",
+        "launch a#1",
+    );
     check("always: host app", "mounted ready app=run#0", "stop app 30s sandbox");
 }
 
@@ -175,7 +183,11 @@ fn deletion() {
     check(pod, "mounted cleaned deleted", "[vanished]");
     check(pod, "", "clean-up, [ending]");
     check("always: app del(0s)", "mounted ready app=run#0", "stop app 0s end, [ending]");
-    check("always: side:p app del(9s)", "mounted ready p=run#0 app=run#0", "stop app 9s end, wake 9s, [ending]");
+    check(
+        "always: side:p app del(9s)",
+        "mounted ready p=run#0 app=run#0",
+        "stop app 9s end, wake 9s, [ending]",
+    );
 }
 
 #[test]
@@ -233,6 +245,7 @@ fn a_deadline_never_moves_out() {
     assert_eq!(first, same);
     let sooner = ending_of(&pod("always: app del(5s)"), None, None, first.as_ref(), later).unwrap();
     assert_eq!(sooner.grace_left(later), Duration::from_secs(5));
-    let gone = ending_of(&pod("always: app"), Some(Duration::from_secs(90)), None, first.as_ref(), later).unwrap();
+    let gone =
+        ending_of(&pod("always: app"), Some(Duration::from_secs(90)), None, first.as_ref(), later).unwrap();
     assert_eq!(gone.grace_left(later), Duration::from_secs(20));
 }
