@@ -8,7 +8,6 @@ pub mod action; // what a plan is made of
 mod api; // the API server as a worker sees it
 mod ending; // the way out
 pub mod facts; // what a plan is made from
-mod hash; // which change needs a new container
 pub mod home; // what the node gives a pod
 mod hooks; // postStart and preStop
 mod inbox; // how the world wakes a worker
@@ -23,7 +22,7 @@ pub use act::Tools;
 pub use api::{Api, ApiError, NoApi, PodApi};
 #[cfg(test)]
 pub(crate) use ending::ending_of;
-pub use hash::container_hash;
+
 pub use inbox::Inbox;
 pub use restart::is_wanted as restart_is_wanted;
 pub use roster::{Common, Entry, Published, Roster};

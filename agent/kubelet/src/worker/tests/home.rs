@@ -11,9 +11,9 @@ use serde_json::Value;
 use crate::events::{Events, Severity};
 use crate::image::Credential;
 use crate::pod;
-use crate::translate::{ContainerSetup, keys};
+use crate::translate::{ContainerSetup, container_hash, keys};
 use crate::worker::home::{HomeError, PodHome, Wish};
-use crate::worker::{ApiError, PodApi, container_hash};
+use crate::worker::{ApiError, PodApi};
 
 /// Counts who lives in it.
 #[derive(Default)]
