@@ -7,6 +7,7 @@
 pub mod apply; // server-side apply and managedFields
 pub mod defaults; // the defaults that the table knows
 pub mod json; // JSON into a Value: prunes, checks, canonicalises
+pub mod openapi; // OpenAPI documents
 pub mod patch; // JSON patch, merge patch, strategic merge
 pub mod proto; // the form at rest, and what upstream's components send
 pub mod table; // the built-in types
