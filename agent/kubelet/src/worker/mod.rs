@@ -12,11 +12,13 @@ pub mod home; // what the node gives a pod
 mod hooks; // postStart and preStop
 mod inbox; // how the world wakes a worker
 pub mod plan; // the pure heart
+mod reason; // why a step was chosen, for the timeline
 mod report; // what actions found out
 mod restart; // policy, back-off, counts
 mod roster; // all workers of this node
 mod run; // the task
 mod statuses; // the worker's side of the status
+mod view; // the roster as the server shows it
 
 pub use act::Tools;
 pub use api::{Api, ApiError, NoApi, PodApi};

@@ -228,6 +228,10 @@ impl Roster {
         self.lock().entries.values().cloned().collect()
     }
 
+    pub(super) fn metrics(&self) -> &crate::metrics::Metrics {
+        &self.common.tools.metrics
+    }
+
     /// Whether the runtime has, or may have, something of this pod: its folders are not to be touched.
     pub fn knows(&self, uid: &str) -> bool {
         let state = self.lock();

@@ -7,7 +7,7 @@
 //!   `app=run#0` `app=exit(1,10s)#3` `app=exit(0,5s,700s)#1` `app=created#0` `app@0=run#0`
 //!                                         an instance (id `app-<count>`): exit code, how long ago, how long it ran,
 //!                                         in which sandbox
-//!   `img(app)` `noimg(app,10s)`           its image is there; could not be had, try again in 10 s
+//!   `img(app)` `noimg(app,10s,3s)`        its image is there; could not be had 3 s ago, try again in 10 s
 //!   `busy(app)` `pulling(app)` `stopping(app,30s)` `busy(sandbox)` `busy(volumes)`
 //!   `live-(app)` `startup-(app)` `startup+(app)`  probe results
 //!   `failed(launch,app,5s)`               the last launch failed, try again in 5 s
@@ -186,12 +186,13 @@ fn fact(it: &mut World, word: &str) {
         "volumes" => Subject::Volumes,
         name => Subject::Container(name.to_owned()),
     };
+    let failed_at = if what == "noimg" { args.get(2).map_or(now(), |it| ago(it)) } else { now() };
     let failure = |reason: &str, retry: &str| {
         Attempt::Failed(Failure {
             reason: reason.into(),
             message: "because".into(),
             tries: 1,
-            at: now(),
+            at: failed_at,
             retry_at: pod::after(now(), seconds(retry)),
         })
     };

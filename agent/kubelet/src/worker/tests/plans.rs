@@ -68,9 +68,10 @@ fn the_way_up() {
 
 #[test]
 fn images() {
-    check("always: app", "mounted ready noimg(app,8s)", "app: ErrImagePull, wake 8s");
-    check("always: app", "mounted ready noimg(app,0s)", "pull app, app: ErrImagePull");
-    check("always: app", "mounted ready noimg(app,0s) pulling(app)", "app: ErrImagePull");
+    check("always: app", "mounted ready noimg(app,8s)", "app: ErrImagePull, wake 3s");
+    check("always: app", "mounted ready noimg(app,8s,3s)", "app: ImagePullBackOff, wake 8s");
+    check("always: app", "mounted ready noimg(app,0s,9s)", "pull app, app: ImagePullBackOff");
+    check("always: app", "mounted ready noimg(app,0s,9s) pulling(app)", "app: ImagePullBackOff");
     check("always: app", "mounted ready img(app) launchfail(app,5s)", "app: CreateContainerError, wake 5s");
     check(
         "always: app",
