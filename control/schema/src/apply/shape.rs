@@ -51,26 +51,29 @@ impl<'t> Place<'t> {
     }
 }
 
-/// Why a list can not be owned by its items.
+/// Which keys an item lacks to be owned for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MissingKey(pub(super) String);
 
-/// The step to an item of a keyed list.
+/// The step to an item of a keyed list. Of several keys some may be absent, but not all.
 pub(super) fn key_of(field: &Field, item: &Value) -> Result<Step, MissingKey> {
     let mut keys = Map::new();
     for key in &field.keys {
         let given = item.get(key.as_ref()).filter(|value| !value.is_null()).cloned();
-        let default = || {
-            let known = field.message()?.field(key)?;
-            known.default.as_deref().cloned()
-        };
-        let value = given.or_else(default).ok_or_else(|| MissingKey(key.clone().into_owned()));
-        // an empty value is not printed, so an absent one is the empty one where there are several keys
-        let value = match value {
-            Err(_) if field.keys.len() > 1 && !keys.is_empty() => Value::String(String::new()),
-            other => other?,
-        };
-        keys.insert(key.clone().into_owned(), value);
+        let default = || field.message()?.field(key)?.default.as_deref().cloned();
+        if let Some(value) = given.or_else(default) {
+            keys.insert(key.clone().into_owned(), value);
+        }
+    }
+    if keys.is_empty() {
+        return Err(MissingKey(match field.keys.as_ref() {
+            [only] => format!("key field {only:?} (and doesn't have default value)"),
+            several => {
+                let several: Vec<String> = several.iter().map(|key| format!("{key:?}")).collect();
+                let several = several.join(" ");
+                format!("all key fields [{several}] (and doesn't have default values for any key fields)")
+            }
+        }));
     }
     Ok(Step::key(keys))
 }

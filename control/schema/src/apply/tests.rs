@@ -214,6 +214,11 @@ fn wrong_intents_are_refused() {
         refused(containers(json!([{"name": "a"}, {"name": "a"}]))),
         r#".spec.template.spec.containers: duplicate entries for key [name="a"]"#
     );
+    assert_eq!(
+        refused(json!({"template": {"spec": {"topologySpreadConstraints": [{"maxSkew": 1}]}}})),
+        ".spec.template.spec.topologySpreadConstraints: element 0: associative list with keys has an element that omits \
+         all key fields [\"topologyKey\" \"whenUnsatisfiable\"] (and doesn't have default values for any key fields)"
+    );
     let ty = lookup("apps", "v1", "Deployment").unwrap();
     let owned = json!({"metadata": {"managedFields": [{}]}});
     let err = server_side_apply(&ty, None, &owned, &request("me", NOW)).unwrap_err().to_string();

@@ -34,10 +34,9 @@ fn below(place: Place<'_>, value: &Value, at: &str, set: &mut Set) -> Result<(),
         }
         (owned @ (Owned::Keyed(field) | Owned::Set(field)), Value::Array(list)) => {
             for (place, item) in list.iter().enumerate() {
-                let step = step_of(owned, item).map_err(|MissingKey(key)| {
+                let step = step_of(owned, item).map_err(|MissingKey(which)| {
                     ApplyError::Invalid(format!(
-                        "{at}: element {place}: associative list with keys has an element that omits key field \
-                         {key:?} (and doesn't have default value)"
+                        "{at}: element {place}: associative list with keys has an element that omits {which}"
                     ))
                 })?;
                 if set.has(&step) {

@@ -21,6 +21,8 @@ pub(super) struct Definitions<'d> {
     plain: BTreeSet<&'static str>,
 }
 
+/// A type whose kind, apiVersion and metadata are described as those of any other.
+const EVERY_ROOT: &str = "io.k8s.api.core.v1.Pod";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
@@ -132,7 +134,8 @@ impl<'d> Definitions<'d> {
             }
         };
         let own = self.descriptions.field(definition, &field.json);
-        let text = own.or_else(|| self.inlined_text(ty, &field.json));
+        let common = || ty.is_root.then(|| self.descriptions.field(EVERY_ROOT, &field.json)).flatten();
+        let text = own.or_else(|| self.inlined_text(ty, &field.json)).or_else(common);
         if let Some(text) = text {
             schema.insert("description".into(), Value::String(text));
         }
