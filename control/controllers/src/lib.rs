@@ -7,14 +7,24 @@
 mod claim; // which objects an owner adopts, keeps and releases
 mod deployment; // Deployments to ReplicaSets
 mod expectations; // creates and deletes the cache has not shown yet
+mod node_ipam; // a pod network for every node
+mod node_lifecycle; // nodes that fall silent
+mod pod_gc; // pods nobody else will remove
 mod pods; // readiness and availability of pods, and which go first
 mod replicaset; // ReplicaSets to Pods
 mod root_ca; // the cluster's CA in every namespace
 mod run; // starts all of it
 mod service_account; // the default account in every namespace
 mod shared; // informers and what every controller needs
+mod taint_eviction; // pods leave nodes that drive them out
 mod template; // pod templates: compared, hashed, made into pods
 mod views; // the fields that are read
 mod work; // queue and workers around a reconcile function
 
+pub use node_ipam::CidrError;
 pub use run::{ControllersConfig, run};
+
+#[cfg(test)]
+mod node_tests;
+#[cfg(test)]
+mod testing;

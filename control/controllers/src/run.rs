@@ -1,7 +1,11 @@
 //! Starts every controller, and ends them together.
 
+use crate::node_ipam::Range;
 use crate::shared::{Context, Shared};
-use crate::{deployment, replicaset, root_ca, service_account};
+use crate::{
+    CidrError, deployment, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca, service_account,
+    taint_eviction,
+};
 use coracle_client::Calls;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +18,20 @@ pub struct ControllersConfig {
     pub root_ca_pem: String,
     /// Where nodes get their pod networks from, such as `10.244.0.0/16`; none are given when empty.
     pub cluster_cidrs: Vec<String>,
+}
+
+impl ControllersConfig {
+    /// Whether the controllers can work with it; [`run`] goes on without what it can't use.
+    ///
+    /// # Errors
+    /// When a cluster CIDR can't be cut into networks for nodes.
+    pub fn check(&self) -> Result<(), CidrError> {
+        self.ranges().map(drop)
+    }
+
+    fn ranges(&self) -> Result<Vec<Range>, CidrError> {
+        self.cluster_cidrs.iter().map(|text| Range::parse(text)).collect()
+    }
 }
 
 /// Runs all controllers until `token` is cancelled; work in progress is finished first.
@@ -34,6 +52,14 @@ pub async fn run(
     let shared = Shared::start(&make_client("kube-controller-manager"), &tracker, &token);
     shared.synced().await;
     if !token.is_cancelled() {
+        node_lifecycle::start(&context("node-controller"), &shared).await;
+        match config.ranges() {
+            Ok(ranges) if ranges.is_empty() => {}
+            Ok(ranges) => node_ipam::start(&context("node-controller"), &shared, ranges),
+            Err(err) => tracing::error!(error = %err, "nodes get no pod networks"),
+        }
+        taint_eviction::start(&context("taint-eviction-controller"), &shared);
+        pod_gc::start(&context("pod-garbage-collector"), &shared);
         deployment::start(&context("deployment-controller"), &shared);
         replicaset::start(&context("replicaset-controller"), &shared);
         service_account::start(&context("service-account-controller"), &shared).await;

@@ -271,9 +271,22 @@ pub(crate) struct NodeCondition {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
+pub(crate) struct Lease {
+    pub(crate) metadata: Meta,
+    pub(crate) spec: LeaseSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct LeaseSpec {
+    pub(crate) renew_time: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct ConfigMap {
     pub(crate) metadata: Meta,
     pub(crate) data: BTreeMap<String, String>,
 }
 
-slim_view!(Pod, ReplicaSet, Deployment, Namespace, Node, ConfigMap);
+slim_view!(Pod, ReplicaSet, Deployment, Namespace, Node, Lease, ConfigMap);

@@ -1,42 +1,15 @@
 //! Deployments and ReplicaSets against the server in memory, end to end.
 
-use crate::{ControllersConfig, run};
-use coracle_client::testing::FakeApi;
+use crate::testing::Cluster;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use tokio_util::sync::CancellationToken;
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/a/deployments";
 const SETS: &str = "/apis/apps/v1/namespaces/a/replicasets";
 const PODS: &str = "/api/v1/namespaces/a/pods";
 const EVENTS: &str = "/api/v1/namespaces/a/events";
 
-struct Cluster {
-    api: FakeApi,
-    token: CancellationToken,
-    running: Option<tokio::task::JoinHandle<()>>,
-}
-
 impl Cluster {
-    fn start() -> Self {
-        let mut cluster = Self { api: FakeApi::new(), token: CancellationToken::new(), running: None };
-        cluster.api.create("/api/v1/namespaces", json!({"metadata": {"name": "a"}}));
-        cluster.start_controllers();
-        cluster
-    }
-
-    fn start_controllers(&mut self) {
-        let (api, token) = (self.api.clone(), CancellationToken::new());
-        self.token = token.clone();
-        let config = ControllersConfig { root_ca_pem: "PEM".into(), ..ControllersConfig::default() };
-        self.running = Some(tokio::task::spawn(run(config, move |_| api.client(), token)));
-    }
-
-    async fn stop(&mut self) {
-        self.token.cancel();
-        self.running.take().unwrap().await.unwrap();
-    }
-
     fn deploy(&self, replicas: i32, image: &str) {
         let body = json!({"metadata": {"name": "web"}, "spec": {
             "replicas": replicas, "progressDeadlineSeconds": 600, "revisionHistoryLimit": 10,
