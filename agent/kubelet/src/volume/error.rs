@@ -24,12 +24,13 @@ pub enum VolumeError {
         kind: &'static str,
     },
     /// An object that the volume is made of.
-    #[error("MountVolume.SetUp failed for volume {volume:?} : {}", crate::report(.cause))]
+    #[error("volume {volume:?}")]
     Object {
         /// The volume's name in the pod.
         volume: String,
-        /// Which object, and why: part of the sentence, so it is no further link of the chain.
-        cause: ObjectError,
+        /// Which object, and why.
+        #[source]
+        source: ObjectError,
     },
     /// A file or mount could not be made or removed.
     #[error("{action} {path}", path = path.display())]

@@ -52,6 +52,8 @@ impl Target {
                     value_of(key) != value
                 } else if let Some((key, value)) = requirement.split_once('=') {
                     value_of(key) == value.trim_start_matches('=')
+                } else if let Some(key) = requirement.strip_prefix('!') {
+                    value_of(key).is_empty()
                 } else {
                     !value_of(requirement).is_empty()
                 }
