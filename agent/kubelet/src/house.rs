@@ -14,7 +14,7 @@ use crate::config::KubeletConfig;
 use crate::image::{Credential, of_secret};
 use crate::objects::ObjectSource;
 use crate::pod;
-use crate::translate::{ContainerRequest, ContainerSetup, Translator};
+use crate::translate::{ContainerRequest, ContainerSetup, SandboxSetup, Translator};
 use crate::volume::{PodVolumes, VolumeManager};
 use crate::worker::home::{HomeError, PodHome, Wish};
 
@@ -104,11 +104,14 @@ impl PodHome for House {
 
     async fn sandbox(&self, pod: &Pod, attempt: u32) -> Result<(v1::PodSandboxConfig, String), HomeError> {
         let parent = self.home(pod)?.cgroup_parent;
-        let config = self
-            .rooms
-            .translator
-            .sandbox_config(pod, attempt, &parent)
-            .map_err(|err| HomeError { reason: err.reason(), message: report(&err) })?;
+        let SandboxSetup { config, warnings } =
+            self.rooms
+                .translator
+                .sandbox_config(pod, attempt, &parent)
+                .map_err(|err| HomeError { reason: err.reason(), message: report(&err) })?;
+        for (reason, message) in warnings {
+            tracing::warn!(pod = %pod::key(pod), reason, message, "sandbox is not quite as asked");
+        }
         // The runtime makes the files, not their folder.
         let folder = config.log_directory.clone();
         if !folder.is_empty()

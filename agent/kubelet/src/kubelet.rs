@@ -16,7 +16,7 @@ use crate::house::{House, Rooms};
 use crate::image::{Puller, PullerDeps};
 use crate::metrics::Metrics;
 use crate::node::{NodeDeps, NodeError, NodeReporter};
-use crate::objects::ObjectSource;
+use crate::objects::{ObjectSource, Watched};
 use crate::observe::{self, RelistDeps};
 use crate::source::{SourceDeps, Sources};
 use crate::translate::{RuntimeFeatures, TranslateDeps, Translator};
@@ -35,8 +35,6 @@ pub struct KubeletDeps {
     pub client: Option<kube::Client>,
     /// The container runtime.
     pub runtime: RuntimeHandle,
-    /// ConfigMaps, Secrets, tokens.
-    pub objects: Arc<dyn ObjectSource>,
 }
 
 /// Why a kubelet cannot begin.
@@ -74,16 +72,20 @@ impl Kubelet {
         let (client, runtime) = (deps.client.clone(), deps.runtime.clone());
         let reporter = NodeReporter::new(NodeDeps { config: config.clone(), client, runtime });
         let reporter = reporter.await.map_err(KubeletError::Node)?;
-        let volumes =
-            VolumeManager::new(VolumeDeps { config: config.clone(), objects: deps.objects.clone() });
+        let objects: Arc<dyn ObjectSource> = Watched::new(deps.client.clone(), &tracker, token.clone());
+        let volumes = VolumeManager::new(VolumeDeps {
+            config: config.clone(),
+            objects: objects.clone(),
+            allocatable: reporter.facts().allocatable,
+        });
         let translator = Translator::new(TranslateDeps {
             config: config.clone(),
-            objects: deps.objects.clone(),
+            objects: objects.clone(),
             node_ips: reporter.facts().ips.clone(),
             allocatable: reporter.facts().allocatable,
             features: features(&deps.runtime).await.map_err(KubeletError::Runtime)?,
         });
-        let (client, objects) = (deps.client.clone(), deps.objects.clone());
+        let client = deps.client.clone();
         let rooms = Rooms { config: config.clone(), client, cgroups, volumes, objects, translator };
         let events: Arc<dyn Events> = match deps.client.clone() {
             Some(client) => {

@@ -26,4 +26,5 @@ pub mod translate; // Pod to CRI configs: pure but for what env and mounts need
 pub mod volume; // what is mounted into pods
 pub mod worker; // one task per pod: observe, plan, act
 
+pub(crate) use coracle_client::report;
 pub use kubelet::{Kubelet, KubeletDeps, KubeletError, explain};

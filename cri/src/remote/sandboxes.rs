@@ -60,7 +60,8 @@ impl Sandboxes for Remote {
     }
 
     async fn pod_sandbox_status(&self, id: &str) -> Result<v1::PodSandboxStatusResponse, CriError> {
-        let message = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false };
+        // Verbose: the answer then names the process of the sandbox, whose end the kubelet waits for.
+        let message = v1::PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: true };
         rpc!(self, runtime.pod_sandbox_status, self.ordinary("PodSandboxStatus", id), message)
     }
 

@@ -4,6 +4,9 @@
 //! then a look into memory. Reading one that no registered pod refers to asks the API server.
 
 mod refs; // what a pod refers to
+#[cfg(test)]
+pub(crate) mod testing; // objects in memory
+mod watched; // the API server's objects
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +16,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use tokio::sync::broadcast;
 
 pub use refs::{ObjectKind, ObjectRef, references};
+pub use watched::Watched;
 
 /// Why an object could not be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,8 +34,11 @@ pub enum ObjectError {
         object: ObjectRef,
         /// The client's reason.
         #[source]
-        source: Arc<kube::Error>,
+        source: Arc<coracle_client::CallError>,
     },
+    /// The API server granted a token and did not send it.
+    #[error("fetch {0}: the answer has no token")]
+    NoToken(ObjectRef),
     /// No answer in time.
     #[error("fetch {0}: timed out waiting for the condition")]
     TimedOut(ObjectRef),

@@ -24,7 +24,7 @@ impl ObjectKind {
         match self {
             Self::ConfigMap => "configmap",
             Self::Secret => "secret",
-            Self::ServiceAccountToken => "serviceaccount",
+            Self::ServiceAccountToken => "serviceaccounts",
             Self::Service => "service",
         }
     }

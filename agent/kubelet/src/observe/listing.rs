@@ -50,7 +50,7 @@ pub async fn of_sandbox(runtime: &RuntimeHandle, id: &str) -> Result<Option<Sand
         Err(err) if err.is_not_found() => return Ok(None),
         answer => answer?,
     };
-    let pid = pid_in(&answer.info);
+    let pid = Verbose::of(&answer.info).pid();
     let Some(status) = answer.status else { return Ok(None) };
     let network = status.network.unwrap_or_default();
     let first = (!network.ip.is_empty()).then_some(network.ip);
@@ -74,8 +74,7 @@ pub async fn of_container(runtime: &RuntimeHandle, id: &str) -> Result<Option<Co
         Err(err) if err.is_not_found() => return Ok(None),
         answer => answer?,
     };
-    let pid = pid_in(&answer.info);
-    let sandbox_id = text_in(&answer.info, "sandboxID");
+    let verbose = Verbose::of(&answer.info);
     let Some(status) = answer.status else { return Ok(None) };
     let state = match v1::ContainerState::try_from(status.state) {
         Ok(v1::ContainerState::ContainerCreated) => State::Created,
@@ -83,10 +82,9 @@ pub async fn of_container(runtime: &RuntimeHandle, id: &str) -> Result<Option<Co
         Ok(v1::ContainerState::ContainerExited) => State::Exited(exit_of(&status).await),
         Ok(v1::ContainerState::ContainerUnknown) | Err(_) => State::Unknown,
     };
-    let sandbox_id = match sandbox_id {
-        Some(id) => id,
-        None => sandbox_of(runtime, id).await?,
-    };
+    let pid = verbose.pid();
+    let sandbox_id =
+        if verbose.sandbox_id.is_empty() { sandbox_of(runtime, id).await? } else { verbose.sandbox_id };
     Ok(Some(ContainerSeen {
         sandbox_id,
         name: status.labels.get(keys::CONTAINER_NAME).cloned().unwrap_or_default(),
@@ -162,13 +160,21 @@ fn listed_container(it: &v1::Container) -> ContainerSeen {
     }
 }
 
-/// The process in a verbose answer: `info["info"]` is JSON with a `pid`.
-fn pid_in(info: &std::collections::HashMap<String, String>) -> Option<u32> {
-    let json: serde_json::Value = serde_json::from_str(info.get("info")?).ok()?;
-    u32::try_from(json.get("pid")?.as_u64()?).ok().filter(|it| *it > 1)
+/// What we read of a verbose answer: `info["info"]` is a long JSON of the runtime's own.
+#[derive(Debug, Default, serde::Deserialize)]
+struct Verbose {
+    #[serde(default)]
+    pid: u32,
+    #[serde(default, rename = "sandboxID")]
+    sandbox_id: String,
 }
 
-fn text_in(info: &std::collections::HashMap<String, String>, key: &str) -> Option<String> {
-    let json: serde_json::Value = serde_json::from_str(info.get("info")?).ok()?;
-    json.get(key)?.as_str().filter(|it| !it.is_empty()).map(str::to_owned)
+impl Verbose {
+    fn of(info: &std::collections::HashMap<String, String>) -> Self {
+        info.get("info").and_then(|it| serde_json::from_str(it).ok()).unwrap_or_default()
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(self.pid).filter(|it| *it > 1)
+    }
 }

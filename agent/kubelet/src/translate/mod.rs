@@ -1,21 +1,32 @@
 //! A Pod in the words of CRI: `PodSandboxConfig` and `ContainerConfig`, with upstream's labels, annotations and paths.
 
+mod container; // a container's config but for its mounts
 mod error; // why a container cannot be configured, in upstream's words
+mod hash; // how a changed container is noticed
+mod hosts; // host name and /etc/hosts
 mod labels; // labels and annotations that upstream's kubelet reads, too
+mod mounts; // a container's mounts, and the files behind them
+mod sandbox; // the sandbox's config
+mod security; // security contexts
+mod sysctl; // which sysctls a pod may set
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use coracle_cri::proto as v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::cgroup::Tree;
 use crate::config::KubeletConfig;
+use crate::env::{EnvInputs, PodFacts, environment};
 use crate::objects::ObjectSource;
 use crate::volume::PodVolumes;
 
 pub use error::ConfigError;
+pub use hash::container_hash;
 pub use labels::keys;
+pub use sandbox::SandboxSetup;
+pub use sysctl::forbidden_sysctl;
 
 /// What is the same for every pod of this node.
 #[derive(Clone)]
@@ -112,12 +123,15 @@ pub struct ContainerSetup {
 #[derive(Clone)]
 pub struct Translator {
     deps: TranslateDeps,
+    cgroup_v1: bool,
 }
 
 impl Translator {
     /// A translator; cheap to clone.
     pub fn new(deps: TranslateDeps) -> Self {
-        Self { deps }
+        // A machine whose mounts cannot be read gets the words that both versions know.
+        let cgroup_v1 = Tree::of_this_machine().map_or(true, |it| it.is_v1());
+        Self { deps, cgroup_v1 }
     }
 
     /// The config of a pod's sandbox: its `attempt`-th, in `cgroup_parent` as `CgroupManager::ensure_pod` returned it.
@@ -126,24 +140,8 @@ impl Translator {
         pod: &Pod,
         attempt: u32,
         cgroup_parent: &str,
-    ) -> Result<v1::PodSandboxConfig, ConfigError> {
-        let (namespace, name, uid) = labels::identity(pod);
-        Ok(v1::PodSandboxConfig {
-            metadata: Some(v1::PodSandboxMetadata {
-                name: name.to_owned(),
-                uid: uid.to_owned(),
-                namespace: namespace.to_owned(),
-                attempt,
-            }),
-            log_directory: self.deps.config.paths.pod_log_dir(namespace, name, uid).display().to_string(),
-            labels: labels::sandbox_labels(pod),
-            annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
-            linux: Some(v1::LinuxPodSandboxConfig {
-                cgroup_parent: cgroup_parent.to_owned(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        })
+    ) -> Result<SandboxSetup, ConfigError> {
+        sandbox::sandbox(&self.deps, pod, attempt, cgroup_parent)
     }
 
     /// The config of one container instance: environment, arguments, mounts, security, resources.
@@ -154,7 +152,28 @@ impl Translator {
         pod: &Pod,
         request: ContainerRequest<'_>,
     ) -> Result<ContainerSetup, ConfigError> {
-        let _ = (pod, request, BTreeMap::<String, String>::new());
-        Err(ConfigError::NotYet("container config"))
+        let facts = PodFacts { host_ips: &self.deps.node_ips, pod_ips: request.pod_ips };
+        let env = environment(EnvInputs {
+            pod,
+            container: request.container,
+            objects: &*self.deps.objects,
+            facts,
+            allocatable: &self.deps.allocatable,
+        })
+        .await?;
+        let mut config = container::container(&self.deps, pod, &request, &env, self.cgroup_v1)?;
+        let files = mounts::files(&self.deps, pod, &request, &env)?;
+        config.mounts = tokio::task::spawn_blocking(move || files.prepare())
+            .await
+            .map_err(|_| ConfigError::NotYet("work that was cut off"))??;
+        Ok(ContainerSetup { config, warnings: env.warnings })
+    }
+
+    /// What the container's cgroup is held to, for a change while it runs.
+    pub fn container_resources(&self, pod: &Pod, container: &Container) -> v1::LinuxContainerResources {
+        container::resources(&self.deps, pod, container, self.cgroup_v1)
     }
 }
+
+#[cfg(test)]
+mod tests;

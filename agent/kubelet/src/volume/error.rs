@@ -24,13 +24,12 @@ pub enum VolumeError {
         kind: &'static str,
     },
     /// An object that the volume is made of.
-    #[error("volume {volume:?}")]
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {}", crate::report(.cause))]
     Object {
         /// The volume's name in the pod.
         volume: String,
-        /// Which object, and why.
-        #[source]
-        source: ObjectError,
+        /// Which object, and why: part of the sentence, so it is no further link of the chain.
+        cause: ObjectError,
     },
     /// A file or mount could not be made or removed.
     #[error("{action} {path}", path = path.display())]

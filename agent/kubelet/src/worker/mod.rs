@@ -8,23 +8,26 @@ pub mod action; // what a plan is made of
 mod api; // the API server as a worker sees it
 mod ending; // the way out
 pub mod facts; // what a plan is made from
-mod hash; // which change needs a new container
 pub mod home; // what the node gives a pod
 mod hooks; // postStart and preStop
 mod inbox; // how the world wakes a worker
 pub mod plan; // the pure heart
+mod reason; // why a step was chosen, for the timeline
 mod report; // what actions found out
 mod restart; // policy, back-off, counts
 mod roster; // all workers of this node
 mod run; // the task
 mod statuses; // the worker's side of the status
+mod view; // the roster as the server shows it
 
 pub use act::Tools;
 pub use api::{Api, ApiError, NoApi, PodApi};
-pub use hash::container_hash;
+#[cfg(test)]
+pub(crate) use ending::ending_of;
+
 pub use inbox::Inbox;
 pub use restart::is_wanted as restart_is_wanted;
 pub use roster::{Common, Entry, Published, Roster};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

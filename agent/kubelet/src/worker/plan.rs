@@ -1,15 +1,19 @@
 //! The plan of one pod: a pure function of the spec, what was observed, and the time.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
 
 use super::action::{Action, Cause, Plan, Stage};
 use super::ending;
-use super::facts::{Attempt, Busy, Facts, Subject};
+use super::facts::{Attempt, Busy, Facts, Failure, Subject};
 use super::restart::{self, Backoff};
 use crate::observe::{ContainerSeen, SandboxSeen, State};
 use crate::pod;
+
+/// How long a failed pull is shown as such, before it is shown as a wait.
+const TOLD: Duration = Duration::from_secs(3);
 
 /// The steps, in order, that bring the pod nearer to what it should be. None when it is there.
 pub fn plan(f: &Facts<'_>) -> Plan {
@@ -171,7 +175,7 @@ fn start(
     let name = &container.name;
     if !f.memory.is_free(&Subject::Container(name.clone())) {
         if let Some(failure) = f.memory.images.get(name).and_then(Attempt::failure) {
-            plan.wait(name, &failure.reason, failure.message.clone());
+            no_image(f, plan, container, failure);
         }
         return;
     }
@@ -194,11 +198,10 @@ fn start(
     match f.memory.images.get(name) {
         Some(Attempt::Done) => {}
         Some(Attempt::Failed(failure)) if failure.retry_at > f.now => {
-            plan.wait(name, &failure.reason, failure.message.clone());
-            return plan.wake(Some(failure.retry_at));
+            return no_image(f, plan, container, failure);
         }
         Some(Attempt::Failed(failure)) => {
-            plan.wait(name, &failure.reason, failure.message.clone());
+            no_image(f, plan, container, failure);
             return plan.actions.push(Action::Pull { container: name.clone() });
         }
         Some(Attempt::Due) | None => return plan.actions.push(Action::Pull { container: name.clone() }),
@@ -213,6 +216,19 @@ fn start(
         restart: restart::count(f.pod, name, prior),
         created: created.map(|it| it.id.clone()),
     });
+}
+
+/// An image that could not be had: the failure itself for a moment, then that we wait.
+fn no_image(f: &Facts<'_>, plan: &mut Plan, container: &Container, failure: &Failure) {
+    plan.wake(Some(failure.retry_at).filter(|it| *it > f.now));
+    let told = pod::after(failure.at, TOLD);
+    if failure.reason != "ErrImagePull" || told > f.now {
+        plan.wake(Some(told).filter(|_| failure.reason == "ErrImagePull" && told > f.now));
+        return plan.wait(&container.name, &failure.reason, failure.message.clone());
+    }
+    let image = container.image.as_deref().unwrap_or_default();
+    let message = format!("Back-off pulling image {image:?}: {}: {}", failure.reason, failure.message);
+    plan.wait(&container.name, "ImagePullBackOff", message);
 }
 
 /// Plans to stop a running container, once.

@@ -130,5 +130,5 @@ fn known_count(pod: &Pod, name: &str) -> Option<u32> {
 
 /// Whether a container made from a spec with this hash is still what `container` wants.
 pub(super) fn same_spec(container: &Container, hash: &str) -> bool {
-    super::hash::container_hash(container) == hash
+    crate::translate::container_hash(container) == hash
 }

@@ -228,10 +228,19 @@ impl Roster {
         self.lock().entries.values().cloned().collect()
     }
 
+    pub(super) fn metrics(&self) -> &crate::metrics::Metrics {
+        &self.common.tools.metrics
+    }
+
     /// Whether the runtime has, or may have, something of this pod: its folders are not to be touched.
     pub fn knows(&self, uid: &str) -> bool {
         let state = self.lock();
         state.entries.contains_key(uid) || state.found.contains_key(uid)
+    }
+
+    /// Tells every worker to leave its pod alone; containers go on.
+    pub fn stop(&self) {
+        self.token.cancel();
     }
 
     /// Waits until every worker has let go.

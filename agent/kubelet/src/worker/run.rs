@@ -14,8 +14,9 @@ use super::act::{Context, Hand, Tools};
 use super::action::{Action, Plan, Stage, Waiting};
 use super::api::ApiError;
 use super::ending::{active_deadline, ending_of};
-use super::facts::{Attempt, Busy, Ending, Facts, Memory, Subject, Why};
+use super::facts::{Attempt, Busy, Ending, Facts, Memory, Subject};
 use super::plan::plan;
+use super::reason;
 use super::report::{News, Problem, Report};
 use super::roster::{Entry, Published};
 use super::statuses::StatusKeeper;
@@ -83,7 +84,7 @@ impl Worker {
             events: common.tools.events.clone(),
             metrics: common.tools.metrics.clone(),
         };
-        let ran = pod::phase(&pod) == "Running";
+        let ran = pod::phase(&pod) == "Running" || !seen.is_empty();
         Self {
             probing: Probing::new(deps, board.clone()),
             status: StatusKeeper::new(&pod),
@@ -123,8 +124,10 @@ impl Worker {
             self.decide_ending(now);
             let plan = self.plan(now);
             self.tell_waiting(&plan);
+            self.compute_status(&plan, now);
             self.follow(&plan, now);
-            let wake_at = self.write_status(&plan, now);
+            self.send_status(now);
+            let wake_at = self.wake_at(&plan, now);
             if plan.stage == Stage::Vanished && self.works.is_empty() {
                 self.common.tools.home.forget(&self.pod).await;
                 return;
@@ -241,13 +244,19 @@ impl Worker {
             }
             let detail = format!("{}: {}", waiting.reason, waiting.message);
             self.entry.timeline.add(timeline::Kind::Decision, "wait", Some(name), detail);
+            let events = &self.common.tools.events;
             if waiting.reason == "CrashLoopBackOff" {
                 let text = format!(
                     "Back-off restarting failed container {name} in pod {}",
                     pod::full_name(&self.pod)
                 );
-                let events = &self.common.tools.events;
                 events.pod(&self.pod, Some(name), Severity::Warning, "BackOff", text);
+            } else if waiting.reason == "ImagePullBackOff" {
+                let image = pod::any_container(&self.pod, name).and_then(|it| it.image).unwrap_or_default();
+                let text = format!("Back-off pulling image {image:?}");
+                events.pod(&self.pod, Some(name), Severity::Normal, "BackOff", text);
+                let text = "Error: ImagePullBackOff".to_owned();
+                events.pod(&self.pod, Some(name), Severity::Warning, "Failed", text);
             }
         }
         self.waiting.clone_from(&plan.waiting);
@@ -295,7 +304,7 @@ impl Worker {
             self.common.tools.events.pod(&self.pod, None, Severity::Normal, "SandboxChanged", text.into());
         }
         if !matches!(action, Action::RemoveContainer { .. } | Action::RemoveSandbox { .. }) {
-            let why = self.ending.as_ref().map(|it| why(&it.why)).unwrap_or_default();
+            let why = reason::of(action, &self.pod, &self.seen, self.ending.as_ref());
             self.entry.timeline.add(timeline::Kind::Decision, action.to_string(), None, why);
         }
         let context = self.context(action);
@@ -355,8 +364,7 @@ impl Worker {
         }
     }
 
-    /// Computes the status, sends what differs; when to wake next.
-    fn write_status(&mut self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    fn compute_status(&mut self, plan: &Plan, now: Timestamp) {
         let probes = self.board.verdicts();
         let status = status::status_of(&status::Facts {
             pod: &self.pod,
@@ -377,6 +385,10 @@ impl Worker {
             stage: plan.stage,
         });
         self.status.want(status);
+    }
+
+    /// Sends what differs, unless a write is under way: what differs then goes after it.
+    fn send_status(&mut self, now: Timestamp) {
         if self.gone.is_none()
             && self.memory.deleted != Attempt::Done
             && self.memory.is_free(&Subject::Object)
@@ -395,6 +407,9 @@ impl Worker {
                 Report { subject: None, news: vec![News::Status(written)] }
             });
         }
+    }
+
+    fn wake_at(&self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
         let deadline = active_deadline(&self.pod, self.status.base().start_time.as_ref().map(|it| it.0));
         let deadline = deadline.filter(|it| *it > now && self.failed.is_none());
         [plan.wake_at, self.status.wake_at(now), deadline].into_iter().flatten().min()
@@ -484,6 +499,7 @@ impl Worker {
                 settle(&mut memory.sandbox, result, now, SANDBOX);
                 if ok {
                     memory.sandbox = Attempt::Due; // the next one, should this one die
+                    memory.launches.clear(); // whatever failed, failed in another sandbox
                 }
             }
             News::Image(name, result) => self.learn_image(name, result, now),
@@ -519,13 +535,7 @@ impl Worker {
                 *attempt = Attempt::Done;
                 self.images.insert(name, facts);
             }
-            Err(problem) => {
-                let pulling = problem.reason == "ErrImagePull";
-                *attempt = attempt.failed(&problem.reason, &problem.message, now, IMAGE);
-                if pulling {
-                    self.entry.inbox.wake().notify_one();
-                }
-            }
+            Err(problem) => *attempt = attempt.failed(&problem.reason, &problem.message, now, IMAGE),
         }
     }
 }
@@ -535,14 +545,6 @@ fn settle(attempt: &mut Attempt, result: Result<(), Problem>, now: Timestamp, wa
         Ok(()) => Attempt::Done,
         Err(problem) => attempt.failed(problem.reason, problem.message, now, waits),
     };
-}
-
-fn why(why: &Why) -> String {
-    match why {
-        Why::Deleted => "the pod is being deleted".into(),
-        Why::Gone => "no source has this pod".into(),
-        Why::Failed { reason, message } => format!("{reason}: {message}"),
-    }
 }
 
 fn nap(wake_at: Option<Timestamp>, now: Timestamp) -> Duration {

@@ -52,6 +52,11 @@ pub struct Change {
 }
 
 impl Change {
+    /// Namespace (or empty) and name of the object.
+    pub fn place(&self) -> (&str, &str) {
+        self.key.rsplit_once('/').unwrap_or(("", &self.key))
+    }
+
     fn weight(&self) -> usize {
         128 + self.new.as_ref().map_or(0, |o| o.bytes.len())
     }
@@ -135,18 +140,26 @@ struct State {
     watchers: Vec<Slot>,
 }
 
+/// Called with every change, the first load's objects included, before readers see it.
+pub type Hook = Box<dyn Fn(&Change) + Send + Sync>;
+
 /// One folder.
-#[derive(Debug)]
 pub struct Cache {
     prefix: String,
     state: RwLock<State>,
+    hooks: OnceLock<Hook>,
     pub(super) loaded: tokio::sync::Mutex<()>,
 }
 
 impl Cache {
     /// Of the keys under `prefix` (with its trailing slash).
     pub fn new(prefix: String) -> Self {
-        Self { prefix, state: RwLock::default(), loaded: tokio::sync::Mutex::default() }
+        Self {
+            prefix,
+            state: RwLock::default(),
+            hooks: OnceLock::new(),
+            loaded: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The folder, with its trailing slash.
@@ -157,6 +170,19 @@ impl Cache {
     /// The full key of an object.
     pub fn full_key(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
+    }
+
+    /// Sets what follows this folder's changes; only the first one is taken.
+    pub fn on_change(&self, hook: Hook) {
+        if self.hooks.set(hook).is_err() {
+            tracing::error!(folder = self.prefix, "a second hook was refused");
+        }
+    }
+
+    fn tell(&self, change: &Change) {
+        if let Some(hook) = self.hooks.get() {
+            hook(change);
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -184,8 +210,10 @@ impl Cache {
 
     pub(super) fn finish_loading(&self, revision: Revision, kvs: Vec<KeyValue>) {
         let mut state = self.write();
+        let before = std::mem::take(&mut state.objects);
         state.objects =
             kvs.into_iter().filter_map(|kv| self.object(kv)).map(|o| (o.key.clone(), o)).collect();
+        self.tell_loaded(&state.objects, before, revision);
         state.ring.clear();
         state.ring_bytes = 0;
         state.oldest = revision;
@@ -193,6 +221,21 @@ impl Cache {
         let Phase::Loading(held) = std::mem::replace(&mut state.phase, Phase::Ready) else { return };
         for event in held {
             self.apply_one(&mut state, event);
+        }
+    }
+
+    fn tell_loaded(
+        &self,
+        objects: &BTreeMap<Arc<str>, Arc<Object>>,
+        mut before: BTreeMap<Arc<str>, Arc<Object>>,
+        revision: Revision,
+    ) {
+        for (key, object) in objects {
+            let old = before.remove(key);
+            self.tell(&Change { revision, key: key.clone(), new: Some(object.clone()), old });
+        }
+        for (key, old) in before {
+            self.tell(&Change { revision, key, new: None, old: Some(old) });
         }
     }
 
@@ -236,6 +279,7 @@ impl Cache {
                 Change { revision, key, new: None, old: Some(old) }
             }
         };
+        self.tell(&change);
         state.newest = revision;
         state.publish(Arc::new(change));
     }

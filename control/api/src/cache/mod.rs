@@ -8,4 +8,4 @@ mod feed; // one watch of the store, all caches
 mod index; // one folder: objects, recent changes, watchers
 
 pub use feed::Feed;
-pub use index::{Cache, Change, Live, Object, Snapshot, Start, Subscription, TooOld};
+pub use index::{Cache, Change, Hook, Live, Object, Snapshot, Start, Subscription, TooOld};

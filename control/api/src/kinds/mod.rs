@@ -4,6 +4,17 @@
 //! To add a kind: a `const` of [`KindOps`] with `..KindOps::BASE`, and a line in [`ops`]. A kind without a line works
 //! with `BASE`: names as DNS subdomains, no status strategy beyond "status is its own subresource", no validation.
 
+mod core; // nodes, namespaces, configuration, events
+mod others; // scheduling, policy, networking, autoscaling, certificates, admission, resources
+mod pod; // pods and pod templates
+mod print; // columns and cells that kinds share
+mod rbac; // roles and bindings
+mod service; // services, endpoints, endpoint slices
+mod storage; // volumes and what provides them
+mod tree; // reading and filling JSON trees
+mod validate; // checks that kinds share
+mod workloads; // kinds that keep pods running
+
 use coracle_apimachinery::field::FieldError;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -125,9 +136,91 @@ static BASE: KindOps = KindOps::BASE;
 
 /// The particulars of a resource; `group` is empty for the core group.
 pub fn ops(group: &str, version: &str, resource: &str) -> &'static KindOps {
-    let _ = version;
-    #[allow(clippy::match_single_binding, reason = "kinds are added here one line each")]
+    match group {
+        "" => core_group(resource),
+        "apps" => match resource {
+            "deployments" => &workloads::DEPLOYMENT,
+            "replicasets" => &workloads::REPLICA_SET,
+            "statefulsets" => &workloads::STATEFUL_SET,
+            "daemonsets" => &workloads::DAEMON_SET,
+            "controllerrevisions" => &workloads::CONTROLLER_REVISION,
+            _ => &BASE,
+        },
+        "batch" => match resource {
+            "jobs" => &workloads::JOB,
+            "cronjobs" => &workloads::CRON_JOB,
+            _ => &BASE,
+        },
+        "rbac.authorization.k8s.io" => match resource {
+            "roles" => &rbac::ROLE,
+            "rolebindings" => &rbac::ROLE_BINDING,
+            "clusterroles" => &rbac::CLUSTER_ROLE,
+            "clusterrolebindings" => &rbac::CLUSTER_ROLE_BINDING,
+            _ => &BASE,
+        },
+        "storage.k8s.io" => match resource {
+            "storageclasses" => &storage::CLASS,
+            "volumeattachments" => &storage::ATTACHMENT,
+            "csidrivers" => &storage::CSI_DRIVER,
+            "csinodes" => &storage::CSI_NODE,
+            "volumeattributesclasses" => &storage::ATTRIBUTES_CLASS,
+            _ => &BASE,
+        },
+        _ => other_group(group, version, resource),
+    }
+}
+
+fn core_group(resource: &str) -> &'static KindOps {
+    match resource {
+        "pods" => &pod::POD,
+        "podtemplates" => &pod::POD_TEMPLATE,
+        "replicationcontrollers" => &workloads::REPLICATION_CONTROLLER,
+        "services" => &service::SERVICE,
+        "endpoints" => &service::ENDPOINTS,
+        "nodes" => &core::NODE,
+        "namespaces" => &core::NAMESPACE,
+        "configmaps" => &core::CONFIG_MAP,
+        "secrets" => &core::SECRET,
+        "serviceaccounts" => &core::SERVICE_ACCOUNT,
+        "events" => &core::EVENT,
+        "componentstatuses" => &core::COMPONENT_STATUS,
+        "limitranges" => &core::LIMIT_RANGE,
+        "resourcequotas" => &core::RESOURCE_QUOTA,
+        "persistentvolumes" => &storage::VOLUME,
+        "persistentvolumeclaims" => &storage::CLAIM,
+        _ => &BASE,
+    }
+}
+
+fn other_group(group: &str, version: &str, resource: &str) -> &'static KindOps {
     match (group, resource) {
+        ("events.k8s.io", "events") => &core::EVENTS_EVENT,
+        ("coordination.k8s.io", "leases") => &core::LEASE,
+        ("discovery.k8s.io", "endpointslices") => &service::ENDPOINT_SLICE,
+        ("scheduling.k8s.io", "priorityclasses") => &others::PRIORITY_CLASS,
+        ("node.k8s.io", "runtimeclasses") => &others::RUNTIME_CLASS,
+        ("policy", "poddisruptionbudgets") => &others::DISRUPTION_BUDGET,
+        ("autoscaling", "horizontalpodautoscalers") if version == "v1" => &others::AUTOSCALER_V1,
+        ("autoscaling", "horizontalpodautoscalers") => &others::AUTOSCALER,
+        ("certificates.k8s.io", "certificatesigningrequests") => &others::CERTIFICATE_REQUEST,
+        ("networking.k8s.io", "ingresses") => &others::INGRESS,
+        ("networking.k8s.io", "ingressclasses") => &others::INGRESS_CLASS,
+        ("networking.k8s.io", "networkpolicies") => &others::NETWORK_POLICY,
+        ("networking.k8s.io", "ipaddresses") => &others::IP_ADDRESS,
+        ("networking.k8s.io", "servicecidrs") => &others::SERVICE_CIDR,
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &others::FLOW_SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &others::PRIORITY_LEVEL,
+        ("resource.k8s.io", "resourceclaims") => &others::RESOURCE_CLAIM,
+        ("resource.k8s.io", "resourceslices") => &others::RESOURCE_SLICE,
+        ("resource.k8s.io", "deviceclasses" | "resourceclaimtemplates") => &core::NAME_AND_AGE,
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => &others::VALIDATING_WEBHOOKS,
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => &others::MUTATING_WEBHOOKS,
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => &others::VALIDATING_POLICY,
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => &others::MUTATING_POLICY,
+        (
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicybindings" | "mutatingadmissionpolicybindings",
+        ) => &others::POLICY_BINDING,
         _ => &BASE,
     }
 }

@@ -16,6 +16,11 @@ pub use groups::{definition_name, group_of, package_of};
 
 static TEXT: &str = include_str!("api.txt");
 
+/// The table as it is written.
+pub(crate) fn text() -> &'static str {
+    TEXT
+}
+
 struct Entry {
     name: &'static str,
     marks: &'static str,

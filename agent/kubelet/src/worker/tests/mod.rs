@@ -1,0 +1,6 @@
+//! The worker's tests: plans by tables, the task over the fake runtime.
+
+pub(crate) mod dsl; // pods and worlds in a few words
+pub(crate) mod home; // surroundings of a roster
+mod plans; // what is planned, case by case
+mod tasks; // the task over the fake runtime
