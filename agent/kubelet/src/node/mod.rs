@@ -1,18 +1,30 @@
 //! The Node object: registration, Lease, status; and the node's own facts.
 
+mod capacity; // what the node has, and what of it pods can have
+mod cni; // why a network is not ready
+mod conditions; // the node's conditions
+mod facts; // what is found out once
+mod lease; // the sign of life
 mod machine; // the machine's size
+mod object; // the Node object, piece by piece
+mod pressure; // what is left, and what is too little
+mod process; // this process's own standing
+mod report; // the loops
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
+use coracle_client::{Calls, EventRecorder};
 use coracle_cri::RuntimeHandle;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::KubeletConfig;
-use crate::translate::NodeAllocatable;
 
+pub use facts::{KUBELET_VERSION, NodeFacts, SystemInfo};
 pub use machine::Machine;
+pub use process::settle;
 
 /// What could not be found out or reported about this node.
 #[derive(Debug, thiserror::Error)]
@@ -29,17 +41,6 @@ pub enum NodeError {
     /// Something about the machine is not as it must be.
     #[error("{0}")]
     Refused(String),
-}
-
-/// What is found out about the machine once, at start.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NodeFacts {
-    /// The node's name.
-    pub name: String,
-    /// Its addresses, primary first.
-    pub ips: Vec<IpAddr>,
-    /// What pods can have.
-    pub allocatable: NodeAllocatable,
 }
 
 /// What the reporter needs of the rest.
@@ -61,13 +62,12 @@ pub struct NodeReporter {
 }
 
 impl NodeReporter {
-    /// Reads the machine's facts.
+    /// Reads the machine's facts; refuses a machine that is not as the configuration says.
     pub async fn new(deps: NodeDeps) -> Result<Arc<Self>, NodeError> {
-        let facts = NodeFacts {
-            name: deps.config.node.name.clone(),
-            ips: deps.config.node.ips.clone(),
-            allocatable: NodeAllocatable::default(),
-        };
+        let config = Arc::clone(&deps.config);
+        let facts = tokio::task::spawn_blocking(move || NodeFacts::read(&config))
+            .await
+            .map_err(|_| NodeError::Refused("reading the machine's facts was cut off".to_owned()))??;
         Ok(Arc::new(Self { deps, facts, ready: watch::Sender::new(false) }))
     }
 
@@ -83,7 +83,22 @@ impl NodeReporter {
 
     /// Registers the node, then renews the Lease and reports the status until `token` is cancelled.
     pub async fn run(&self, token: CancellationToken) {
-        let _ = &self.deps;
-        token.cancelled().await;
+        // Cancelled at a wait: a request under way is then answered to nobody, and the next start sends it again.
+        let _ = token.run_until_cancelled(self.keep(&token)).await;
+    }
+
+    async fn keep(&self, token: &CancellationToken) {
+        let Some(client) = self.deps.client.clone() else {
+            return self.report_status(None, None, Value::Null).await;
+        };
+        let calls = Calls::new(client.clone(), "kubelet");
+        let tracker = TaskTracker::new();
+        let events = EventRecorder::start(client, "kubelet", &self.facts.name, &tracker, token.child_token());
+        events.normal(&self.about(), "Starting", "Starting kubelet.");
+        let known = if self.deps.config.node.register { self.register(&calls).await } else { Value::Null };
+        tokio::join!(self.renew_lease(&calls), self.report_status(Some(&calls), Some(&events), known));
     }
 }
+
+#[cfg(test)]
+mod tests;
