@@ -112,8 +112,15 @@ impl Codec {
         match path {
             "metadata.name" => object.name().to_owned(),
             "metadata.namespace" => object.namespace().to_owned(),
-            _ => proto::read_str(&self.ty, &object.bytes, path).unwrap_or_default().into_owned(),
+            // Two names under which users select are not where the value stands.
+            "source" => self.at(object, "source.component"),
+            "status.successful" => self.at(object, "status.succeeded"),
+            _ => self.at(object, path),
         }
+    }
+
+    fn at(&self, object: &Object, path: &str) -> String {
+        proto::read_str(&self.ty, &object.bytes, path).unwrap_or_default().into_owned()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Nodes, namespaces, configuration and the smaller kinds of the core group.
 
-use coracle_apimachinery::{FieldError, Path, names};
+use coracle_apimachinery::names;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::print::{AGE, NAME, NONE, UNKNOWN, age, col, name, or, size, wide};
-use super::tree::{default, default_zero, each, entries, flag, is_set, list, made, text, with};
+use super::tree::{copy, default, default_zero, each, entries, flag, is_set, list, made, text, with};
 use super::{KindOps, Printer};
 
 /// Nodes.
@@ -45,9 +45,8 @@ pub static NAMESPACE: KindOps = KindOps {
     validate_name: names::dns1123_label,
     prepare_create: prepare_namespace,
     prepare_update: |new, old| {
-        let finalizers = old["spec"]["finalizers"].clone();
         if let Some(spec) = made(new, "spec") {
-            spec["finalizers"] = finalizers;
+            copy(spec, &old["spec"], "finalizers");
         }
     },
     fields: &["status.phase"],
@@ -107,6 +106,7 @@ pub static COMPONENT_STATUS: KindOps = KindOps {
 /// Limit ranges.
 pub static LIMIT_RANGE: KindOps = KindOps {
     default: |object| with(object, "spec", |spec| each(spec, "limits", default_limit)),
+    create_on_update: true,
     ..KindOps::BASE
 };
 
@@ -236,159 +236,12 @@ fn quota_cells(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(object), requests.join(", ").into(), limits.join(", ").into(), age(object, now)]
 }
 
-/// Events of the core group.
-pub static EVENT: KindOps = KindOps {
-    validate_create: validate_event,
-    fields: &[
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "involvedObject.name",
-        "involvedObject.uid",
-        "involvedObject.apiVersion",
-        "involvedObject.resourceVersion",
-        "involvedObject.fieldPath",
-        "reason",
-        "reportingComponent",
-        "source",
-        "type",
-    ],
-    printer: Some(EVENT_PRINTER),
-    create_on_update: true,
-    ..KindOps::BASE
-};
-
-/// Events of their own group: the same objects under other names.
-pub static EVENTS_EVENT: KindOps = KindOps {
-    validate_create: |_| Vec::new(),
-    fields: &[
-        "regarding.kind",
-        "regarding.namespace",
-        "regarding.name",
-        "regarding.uid",
-        "regarding.apiVersion",
-        "regarding.resourceVersion",
-        "regarding.fieldPath",
-        "reason",
-        "reportingController",
-        "type",
-    ],
-    printer: Some(Printer {
-        cells: |object, now| {
-            let mut object = object.clone();
-            to_core_event(&mut object);
-            event_cells(&object, now)
-        },
-        ..EVENT_PRINTER
-    }),
-    create_on_update: true,
-    stored: Some(super::Stored { group: "", version: "v1", to: to_core_event, from: from_core_event }),
-    ..KindOps::BASE
-};
-
-const EVENT_PRINTER: Printer = Printer {
-    columns: &[
-        col("Last Seen"),
-        col("Type"),
-        col("Reason"),
-        col("Object"),
-        wide("Subobject"),
-        wide("Source"),
-        col("Message"),
-        wide("First Seen"),
-        wide("Count"),
-        super::Column { priority: 1, ..NAME },
-    ],
-    cells: event_cells,
-};
-
-/// Field names of an event: in its own group, in the core group.
-const EVENT_NAMES: [(&str, &str); 7] = [
-    ("regarding", "involvedObject"),
-    ("note", "message"),
-    ("reportingController", "reportingComponent"),
-    ("deprecatedSource", "source"),
-    ("deprecatedFirstTimestamp", "firstTimestamp"),
-    ("deprecatedLastTimestamp", "lastTimestamp"),
-    ("deprecatedCount", "count"),
-];
-
-fn rename(object: &mut Value, pairs: impl Iterator<Item = (&'static str, &'static str)>) {
-    for (from, to) in pairs {
-        if let Some(value) = super::tree::remove(object, from)
-            && let Some(map) = object.as_object_mut()
-        {
-            map.insert(to.to_owned(), value);
-        }
-    }
-}
-
-fn to_core_event(object: &mut Value) {
-    rename(object, EVENT_NAMES.into_iter());
-    object["apiVersion"] = "v1".into();
-}
-
-fn from_core_event(object: &mut Value) {
-    rename(object, EVENT_NAMES.into_iter().map(|(own, core)| (core, own)));
-    object["apiVersion"] = "events.k8s.io/v1".into();
-}
-
-fn validate_event(object: &Value) -> Vec<FieldError> {
-    let about = text(&object["involvedObject"]["namespace"]);
-    let namespace = text(&object["metadata"]["namespace"]);
-    let path = Path::new("involvedObject").child("namespace");
-    let fits = about == namespace || (about.is_empty() && matches!(namespace, "" | "default"));
-    if fits {
-        return Vec::new();
-    }
-    let why = if about.is_empty() { "not allowed on this type" } else { "does not match event.namespace" };
-    vec![FieldError::invalid(&path, about, why)]
-}
-
-fn event_cells(object: &Value, now: Timestamp) -> Vec<Value> {
-    let series = &object["series"];
-    let first = match &object["firstTimestamp"] {
-        Value::Null => &object["eventTime"],
-        first => first,
-    };
-    let last = match (&series["lastObservedTime"], &object["lastTimestamp"]) {
-        (Value::Null, Value::Null) => first,
-        (Value::Null, last) => last,
-        (observed, _) => observed,
-    };
-    let count = match (series["count"].as_i64(), object["count"].as_i64()) {
-        (Some(count), _) => count,
-        (None, Some(count)) if count > 0 => count,
-        _ => 1,
-    };
-    let about = &object["involvedObject"];
-    let kind = text(&about["kind"]).to_lowercase();
-    let object_name = match text(&about["name"]) {
-        "" => kind,
-        name => format!("{kind}/{name}"),
-    };
-    let either = |a: &Value, b: &Value| if is_set(a) { text(a).to_owned() } else { text(b).to_owned() };
-    let component = either(&object["source"]["component"], &object["reportingComponent"]);
-    let host = either(&object["source"]["host"], &object["reportingInstance"]);
-    let source = if host.is_empty() { component } else { format!("{component}, {host}") };
-    vec![
-        super::print::since(last, now).into(),
-        text(&object["type"]).into(),
-        text(&object["reason"]).into(),
-        object_name.into(),
-        text(&about["fieldPath"]).into(),
-        source.into(),
-        text(&object["message"]).trim().into(),
-        super::print::since(first, now).into(),
-        count.into(),
-        name(object),
-    ]
-}
-
 /// Leases.
 pub static LEASE: KindOps = KindOps {
     validate_create: super::validate::lease,
     validate_update: |new, _| super::validate::lease(new),
     create_on_update: true,
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[NAME, col("Holder"), AGE],
         cells: |object, now| {
@@ -445,25 +298,6 @@ mod tests {
         let mut object = json!({"stringData": {"a": "b"}, "data": {"c": "ZA=="}});
         default_secret(&mut object);
         assert_eq!(object, json!({"type": "Opaque", "data": {"a": "Yg==", "c": "ZA=="}}));
-    }
-
-    #[test]
-    fn events_have_two_faces() {
-        let core = json!({"apiVersion": "v1", "involvedObject": {"kind": "Pod", "name": "p"}, "message": "m", "count": 2,
-            "reason": "R", "type": "Normal", "metadata": {"name": "e"}, "source": {"component": "kubelet", "host": "n"},
-            "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:01:00Z"});
-        let mut own = core.clone();
-        from_core_event(&mut own);
-        assert_eq!(
-            (&own["note"], &own["regarding"]["name"], &own["message"]),
-            (&json!("m"), &json!("p"), &Value::Null)
-        );
-        let now = "2026-01-01T00:02:00Z".parse().unwrap();
-        let expected = "60s Normal R pod/p  kubelet, n m 2m 2 e";
-        assert_eq!(row(&event_cells(&core, now)), expected);
-        assert_eq!(row(&(EVENTS_EVENT.printer.unwrap().cells)(&own, now)), expected);
-        to_core_event(&mut own);
-        assert_eq!(own, core);
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! To add a kind: a `const` of [`KindOps`] with `..KindOps::BASE`, and a line in [`ops`]. A kind without a line works
 //! with `BASE`: names as DNS subdomains, no status strategy beyond "status is its own subresource", no validation.
 
-mod core; // nodes, namespaces, configuration, events
+mod core; // nodes, namespaces, configuration
+mod events; // events of both groups
 mod others; // scheduling, policy, networking, autoscaling, certificates, admission, resources
 mod pod; // pods and pod templates
 mod print; // columns and cells that kinds share
@@ -182,7 +183,7 @@ fn core_group(resource: &str) -> &'static KindOps {
         "configmaps" => &core::CONFIG_MAP,
         "secrets" => &core::SECRET,
         "serviceaccounts" => &core::SERVICE_ACCOUNT,
-        "events" => &core::EVENT,
+        "events" => &events::EVENT,
         "componentstatuses" => &core::COMPONENT_STATUS,
         "limitranges" => &core::LIMIT_RANGE,
         "resourcequotas" => &core::RESOURCE_QUOTA,
@@ -194,7 +195,7 @@ fn core_group(resource: &str) -> &'static KindOps {
 
 fn other_group(group: &str, version: &str, resource: &str) -> &'static KindOps {
     match (group, resource) {
-        ("events.k8s.io", "events") => &core::EVENTS_EVENT,
+        ("events.k8s.io", "events") => &events::EVENTS_EVENT,
         ("coordination.k8s.io", "leases") => &core::LEASE,
         ("discovery.k8s.io", "endpointslices") => &service::ENDPOINT_SLICE,
         ("scheduling.k8s.io", "priorityclasses") => &others::PRIORITY_CLASS,

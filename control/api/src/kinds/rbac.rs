@@ -15,6 +15,7 @@ pub static ROLE: KindOps = KindOps {
     validate_name: names::path_segment,
     validate_create: |role| validate_rules(role, true),
     validate_update: |role, _| validate_rules(role, true),
+    create_on_update: true,
     ..KindOps::BASE
 };
 
@@ -23,6 +24,7 @@ pub static CLUSTER_ROLE: KindOps = KindOps {
     validate_name: names::path_segment,
     validate_create: |role| validate_rules(role, false),
     validate_update: |role, _| validate_rules(role, false),
+    create_on_update: true,
     ..KindOps::BASE
 };
 
@@ -33,6 +35,7 @@ pub static ROLE_BINDING: KindOps = KindOps {
     validate_create: |binding| validate_binding(binding, true),
     validate_update: |new, old| validate_binding_update(new, old, true),
     printer: Some(BINDING_PRINTER),
+    create_on_update: true,
     ..KindOps::BASE
 };
 
@@ -43,6 +46,7 @@ pub static CLUSTER_ROLE_BINDING: KindOps = KindOps {
     validate_create: |binding| validate_binding(binding, false),
     validate_update: |new, old| validate_binding_update(new, old, false),
     printer: Some(BINDING_PRINTER),
+    create_on_update: true,
     ..KindOps::BASE
 };
 

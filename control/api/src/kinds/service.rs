@@ -15,6 +15,7 @@ pub static SERVICE: KindOps = KindOps {
     validate_create: validate::create,
     prepare_update: keep_allocated,
     validate_update: validate::update,
+    create_on_update: true,
     fields: &["spec.clusterIP", "spec.type"],
     printer: Some(Printer { columns: print::SERVICE, cells: print::service }),
     ..KindOps::BASE
@@ -27,6 +28,7 @@ pub static ENDPOINTS: KindOps = KindOps {
     },
     validate_create: validate::endpoints,
     validate_update: |new, _| validate::endpoints(new),
+    create_on_update: true,
     printer: Some(Printer { columns: print::ENDPOINTS, cells: print::endpoints }),
     ..KindOps::BASE
 };
@@ -102,7 +104,9 @@ fn keep_allocated(new: &mut Value, old: &Value) {
                 }
             }
             for field in ["ipFamilies", "ipFamilyPolicy"] {
-                default(spec, field, was[field].clone());
+                if spec[field].is_null() {
+                    super::tree::copy(spec, was, field);
+                }
             }
         }
         if has_node_ports(spec) && has_node_ports(was) {
@@ -112,12 +116,11 @@ fn keep_allocated(new: &mut Value, old: &Value) {
                 if int(&port["nodePort"]) == 0
                     && let Some(other) = list(&was["ports"]).iter().find(same)
                 {
-                    default_zero(port, "nodePort", int(&other["nodePort"]));
+                    super::tree::copy(port, other, "nodePort");
                 }
             });
-            default_zero(spec, "healthCheckNodePort", int(&was["healthCheckNodePort"]));
             if int(&spec["healthCheckNodePort"]) == 0 {
-                super::tree::remove(spec, "healthCheckNodePort");
+                super::tree::copy(spec, was, "healthCheckNodePort");
             }
         }
     });

@@ -80,6 +80,7 @@ pub static CLASS: KindOps = KindOps {
 
 /// Attachments of volumes to nodes.
 pub static ATTACHMENT: KindOps = KindOps {
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[
             NAME,
@@ -106,6 +107,7 @@ pub static ATTACHMENT: KindOps = KindOps {
 
 /// CSI drivers.
 pub static CSI_DRIVER: KindOps = KindOps {
+    unconditional_update: false,
     default: |object| {
         with(object, "spec", |spec| {
             default(spec, "attachRequired", true);
@@ -138,6 +140,7 @@ pub static CSI_DRIVER: KindOps = KindOps {
 
 /// What CSI knows of a node.
 pub static CSI_NODE: KindOps = KindOps {
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[NAME, number("Drivers"), AGE],
         cells: |object, now| {

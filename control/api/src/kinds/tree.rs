@@ -38,12 +38,14 @@ pub fn is_set(value: &Value) -> bool {
     }
 }
 
-/// Sets a field that is absent.
+/// Sets a field that is absent; null sets nothing.
 pub fn default(object: &mut Value, field: &str, value: impl Into<Value>) {
+    let value = value.into();
     if let Some(map) = object.as_object_mut()
         && map.get(field).is_none_or(Value::is_null)
+        && !value.is_null()
     {
-        map.insert(field.to_owned(), value.into());
+        map.insert(field.to_owned(), value);
     }
 }
 

@@ -88,3 +88,46 @@ async fn a_full_store_refuses_writes_and_serves_reads() {
     let next = i64::try_from(written).unwrap() + 1;
     assert_eq!(write(&store, vec![put("after", "x")]).await, next);
 }
+
+const FULL: &str = "CORACLE_TEST_FULL_DISK";
+
+/// Runs inside a file system of one megabyte: fills it up and looks what becomes of it.
+#[tokio::test]
+async fn on_a_small_disk() {
+    let Some(folder) = std::env::var_os(FULL) else { return };
+    let path = std::path::Path::new(&folder).join("store");
+    let store = open(&path);
+    let big = "x".repeat(20_000);
+    let mut written = 0;
+    let error = loop {
+        let ops = vec![put(&format!("a{written:03}"), &big), put(&format!("b{written:03}"), &big)];
+        match store.txn(Txn { compares: vec![], ops }).await {
+            Ok(_) => written += 1,
+            Err(error) => break error,
+        }
+        assert!(written < 1000, "never full");
+    };
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error:?}");
+    let all = || RangeRequest { start: "a".into(), end: Some("c".into()), ..RangeRequest::default() };
+    assert_eq!(store.range(all()).await.unwrap().count, written * 2);
+    drop(store);
+    let store = open(&path);
+    assert_eq!(store.range(all()).await.unwrap().count, written * 2, "after a restart");
+    println!("filled with {written}");
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=1m none \"$1\" && exec \"$2\" --exact tests::damage::on_a_small_disk --nocapture";
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", script, "sh"])
+        .arg(folder.path())
+        .arg(std::env::current_exe().unwrap())
+        .env(FULL, folder.path())
+        .output()
+        .expect("this test needs unshare(1)");
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("filled with"), "{said}");
+}

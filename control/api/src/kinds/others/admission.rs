@@ -10,6 +10,7 @@ use crate::kinds::{KindOps, Printer};
 pub static VALIDATING_WEBHOOKS: KindOps = KindOps {
     default: |object| each(object, "webhooks", default_webhook),
     generation: true,
+    unconditional_update: false,
     printer: Some(WEBHOOKS),
     ..KindOps::BASE
 };
@@ -23,6 +24,7 @@ pub static MUTATING_WEBHOOKS: KindOps = KindOps {
         });
     },
     generation: true,
+    unconditional_update: false,
     printer: Some(WEBHOOKS),
     ..KindOps::BASE
 };
@@ -46,6 +48,7 @@ fn default_webhook(webhook: &mut Value) {
 pub static VALIDATING_POLICY: KindOps = KindOps {
     default: default_policy,
     generation: true,
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[NAME, number("Validations"), col("ParamKind"), AGE],
         cells: |object, now| {
@@ -63,6 +66,7 @@ pub static MUTATING_POLICY: KindOps = KindOps {
         with(object, "spec", |spec| default_zero(spec, "reinvocationPolicy", "Never"));
     },
     generation: true,
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[NAME, number("Mutations"), col("ParamKind"), AGE],
         cells: |object, now| {
@@ -77,6 +81,7 @@ pub static MUTATING_POLICY: KindOps = KindOps {
 pub static POLICY_BINDING: KindOps = KindOps {
     default: |object| with(object, "spec", |spec| with(spec, "matchResources", default_match)),
     generation: true,
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[NAME, col("PolicyName"), col("ParamRef"), AGE],
         cells: |object, now| {

@@ -35,6 +35,17 @@ pub static PRIORITY_CLASS: KindOps = KindOps {
 
 /// Runtime classes.
 pub static RUNTIME_CLASS: KindOps = KindOps {
+    validate_create: |object| {
+        let (path, handler) = (coracle_apimachinery::Path::new("handler"), text(&object["handler"]));
+        let bad = coracle_apimachinery::names::dns1123_label(handler);
+        bad.into_iter().map(|why| coracle_apimachinery::FieldError::invalid(&path, handler, why)).collect()
+    },
+    validate_update: |new, old| {
+        let mut errors = crate::kinds::validate::Errors::default();
+        errors.immutable(&coracle_apimachinery::Path::new("handler"), &new["handler"], &old["handler"]);
+        errors.0
+    },
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[NAME, col("Handler"), AGE],
         cells: |object, now| vec![name(object), text(&object["handler"]).into(), age(object, now)],

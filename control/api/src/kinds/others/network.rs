@@ -57,6 +57,7 @@ pub static NETWORK_POLICY: KindOps = KindOps {
 
 /// Addresses in use.
 pub static IP_ADDRESS: KindOps = KindOps {
+    validate_name: coracle_apimachinery::names::ip,
     printer: Some(Printer {
         columns: &[NAME, col("ParentRef")],
         cells: |object, _| {

@@ -42,6 +42,7 @@ pub static AUTOSCALER_V1: KindOps = KindOps {
 /// Disruption budgets.
 pub static DISRUPTION_BUDGET: KindOps = KindOps {
     generation: true,
+    unconditional_update: false,
     printer: Some(Printer {
         columns: &[NAME, col("Min Available"), col("Max Unavailable"), number("Allowed Disruptions"), AGE],
         cells: |object, now| {
@@ -102,16 +103,16 @@ fn to_v1(object: &mut Value) {
         let metrics = crate::kinds::tree::remove(spec, "metrics").unwrap_or_default();
         crate::kinds::tree::remove(spec, "behavior");
         if let Some(metric) = list(&metrics).iter().find(|metric| is_cpu(metric)) {
-            spec["targetCPUUtilizationPercentage"] =
-                metric["resource"]["target"]["averageUtilization"].clone();
+            let target = &metric["resource"]["target"]["averageUtilization"];
+            default(spec, "targetCPUUtilizationPercentage", target.clone());
         }
     });
     with(object, "status", |status| {
         let metrics = crate::kinds::tree::remove(status, "currentMetrics").unwrap_or_default();
         crate::kinds::tree::remove(status, "conditions");
         if let Some(metric) = list(&metrics).iter().find(|metric| is_cpu(metric)) {
-            status["currentCPUUtilizationPercentage"] =
-                metric["resource"]["current"]["averageUtilization"].clone();
+            let current = &metric["resource"]["current"]["averageUtilization"];
+            default(status, "currentCPUUtilizationPercentage", current.clone());
         }
     });
 }
