@@ -7,3 +7,6 @@ mod mirror; // static pods as the API server shows them
 mod run; // puts both together
 
 pub use run::{SourceDeps, Sources};
+
+#[cfg(test)]
+mod tests;

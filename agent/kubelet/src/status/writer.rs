@@ -60,31 +60,31 @@ pub fn difference(before: &PodStatus, wanted: &PodStatus) -> Option<Value> {
     (!patch.is_empty()).then(|| json!({ "status": patch }))
 }
 
-/// Our conditions that differ; the merge key is their type.
+/// Our conditions, all of them as soon as one differs: they merge by their type, and a server that does not merge must
+/// not lose any. A field that is to go says so.
 fn conditions(before: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
-    let find = |list: &PodStatus, kind: &str| -> Option<PodCondition> {
-        list.conditions.iter().flatten().find(|it| it.type_ == kind).cloned()
+    let ours = |list: &PodStatus| -> Vec<PodCondition> {
+        let all = list.conditions.iter().flatten();
+        all.filter(|it| OWNED_CONDITIONS.contains(&it.type_.as_str())).cloned().collect()
     };
-    let ours = wanted.conditions.iter().flatten().filter(|it| OWNED_CONDITIONS.contains(&it.type_.as_str()));
-    ours.filter_map(|it| {
-        let old = find(before, &it.type_);
-        if old.as_ref() == Some(it) {
-            return None;
-        }
+    let (old, new) = (ours(before), ours(wanted));
+    let find = |it: &PodCondition| old.iter().find(|old| old.type_ == it.type_);
+    if new.iter().all(|it| find(it) == Some(it)) {
+        return Vec::new();
+    }
+    let values = new.iter().filter_map(|it| {
         let mut value = serde_json::to_value(it).ok()?;
-        if let (Some(old), Value::Object(fields)) = (old, &mut value) {
-            for (key, had, has) in [
-                ("reason", old.reason.is_some(), it.reason.is_some()),
-                ("message", old.message.is_some(), it.message.is_some()),
-            ] {
-                if had && !has {
-                    fields.insert(key.into(), Value::Null);
-                }
+        if let (Some(old), Some(fields)) = (find(it), value.as_object_mut()) {
+            if old.reason.is_some() && it.reason.is_none() {
+                fields.insert("reason".into(), Value::Null);
+            }
+            if old.message.is_some() && it.message.is_none() {
+                fields.insert("message".into(), Value::Null);
             }
         }
         Some(value)
-    })
-    .collect()
+    });
+    values.collect()
 }
 
 #[cfg(test)]

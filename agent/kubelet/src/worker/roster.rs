@@ -62,6 +62,8 @@ struct State {
     found: BTreeMap<String, Observed>,
     /// Static pods that wait for an older one of the same name to end.
     waiting: Vec<Arc<Pod>>,
+    /// Mirrors of static pods, whether or not their worker has begun.
+    mirrors: HashMap<String, Arc<Pod>>,
     /// All sources have told what they have: who is not known now is an orphan.
     synced: bool,
 }
@@ -132,6 +134,7 @@ impl Roster {
         let mut state = self.lock();
         state.waiting.retain(|it| pod::uid(it) != uid);
         state.done.remove(uid);
+        state.mirrors.remove(uid);
         if let Some(entry) = state.entries.get(uid) {
             entry.inbox.gone(grace);
         }
@@ -172,6 +175,9 @@ impl Roster {
         let uid = pod::uid(&pod).to_owned();
         let seen = state.found.remove(&uid).unwrap_or_default();
         let entry = Entry::new(&uid, pod.clone(), seen.clone());
+        if let Some(mirror) = state.mirrors.get(&uid) {
+            entry.inbox.mirror(Some(mirror.clone()));
+        }
         state.entries.insert(uid, entry.clone());
         let worker = Worker::new(self.common.clone(), entry.clone(), pod, seen);
         let (roster, token) = (self.clone(), self.token.clone());
@@ -200,7 +206,12 @@ impl Roster {
 
     /// A static pod's mirror changed, or went.
     pub fn mirror(&self, uid: &str, mirror: Option<Arc<Pod>>) {
-        if let Some(entry) = self.by_uid(uid) {
+        let mut state = self.lock();
+        match mirror.clone() {
+            Some(mirror) => state.mirrors.insert(uid.to_owned(), mirror),
+            None => state.mirrors.remove(uid),
+        };
+        if let Some(entry) = state.entries.get(uid) {
             entry.inbox.mirror(mirror);
         }
     }

@@ -183,6 +183,16 @@ impl Bench {
         runtime: coracle_cri::RuntimeHandle,
         found: std::collections::BTreeMap<String, crate::observe::Observed>,
     ) -> Arc<crate::worker::Roster> {
+        self.with_api(runtime, found, self.api.clone())
+    }
+
+    /// The same over another API server.
+    pub fn with_api(
+        &self,
+        runtime: coracle_cri::RuntimeHandle,
+        found: std::collections::BTreeMap<String, crate::observe::Observed>,
+        api: Arc<dyn PodApi>,
+    ) -> Arc<crate::worker::Roster> {
         let metrics = Arc::new(crate::metrics::Metrics::new());
         let puller = crate::image::Puller::new(crate::image::PullerDeps {
             runtime: runtime.clone(),
@@ -195,7 +205,7 @@ impl Bench {
             runtime,
             home: self.home.clone(),
             puller,
-            api: self.api.clone(),
+            api,
             events: self.heard.clone(),
             metrics,
         };
