@@ -61,6 +61,8 @@ impl Api {
             old: None,
             dry_run: writer.options.dry_run,
         };
+        // Before admission: what rules add belongs to nobody.
+        fields::track(resource, None, &mut object, writer.options, "");
         self.admission.admit(self, &at, &mut object).await?;
         prepare(resource, &mut object);
         let claim = self.services.claim(self, resource, &mut object).await?;
@@ -70,7 +72,6 @@ impl Api {
         for warning in (resource.ops.warnings)(&object) {
             writer.call.warn(warning);
         }
-        fields::track(resource, None, &mut object, writer.options, "");
         self.admission.check(self, &at, Some(&object)).await?;
         let stored = self.insert(writer, resource, &mut object, generated.then_some(&*generate)).await?;
         if !writer.options.dry_run {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coracle_apimachinery::status::Cause;
 use coracle_apimachinery::{Status, time};
 use coracle_schema::{apply, json, patch, yaml};
 use serde_json::Value;
@@ -176,7 +177,7 @@ impl Api {
             now: &time::now_rfc3339(),
         };
         let merged = apply::server_side_apply(&resource.ty, live, intent, &request)
-            .map_err(|conflicts| apply_error(resource, conflicts))?;
+            .map_err(|err| apply_error(&err))?;
         let mut value = json::conform(&resource.ty, merged, json::FieldValidation::Ignore)
             .map_err(|err| ApiError::bad_request(err.to_string()))?
             .value;
@@ -185,9 +186,18 @@ impl Api {
     }
 }
 
-fn apply_error(resource: &Resource, conflicts: apply::ApplyError) -> ApiError {
-    let _ = resource;
-    Status::failure(409, "Conflict", conflicts.to_string()).into()
+fn apply_error(err: &apply::ApplyError) -> ApiError {
+    match err {
+        apply::ApplyError::Invalid(why) => ApiError::bad_request(why.clone()),
+        apply::ApplyError::Conflicts(conflicts) => {
+            let causes = conflicts.iter().map(|conflict| Cause {
+                reason: "FieldManagerConflict".to_owned(),
+                message: conflict.cause(),
+                field: conflict.field.clone(),
+            });
+            Status::failure(409, "Conflict", err.to_string()).with_causes(causes.collect()).into()
+        }
+    }
 }
 
 fn check_name(name: &str, new: &Value) -> Outcome<()> {

@@ -149,7 +149,8 @@ impl Registry {
         object.map(|object| resource.view(&object)).transpose()
     }
 
-    /// Sets (or with `None` deletes) an object if its revision still is `expected` (0: it does not exist).
+    /// Sets (or with `None` deletes) an object if its revision still is `expected` (0: it does not exist). When this
+    /// returns, readers, watchers and the authorizer of this server have seen the write.
     pub async fn write(
         &self,
         resource: &Resource,
@@ -158,14 +159,20 @@ impl Registry {
         bytes: Option<bytes::Bytes>,
         lease: i64,
     ) -> Outcome<Written> {
-        let full = resource.cache()?.full_key(key);
+        let cache = resource.cache()?;
+        // Loaded before the write, so that one can watch on from what the write answers.
+        self.feed.ensure(cache).await?;
+        let full = cache.full_key(key);
         let op = match bytes {
             Some(value) => Op::Put { key: full.clone(), value, lease },
             None => Op::Delete { key: full.clone() },
         };
         let compare = Compare::ModRevision { key: full, equals: expected };
         match self.feed.store().txn(Txn { compares: vec![compare], ops: vec![op] }).await? {
-            TxnOutcome::Committed { revision } => Ok(Written::At(revision)),
+            TxnOutcome::Committed { revision } => {
+                self.feed.reached(revision).await?;
+                Ok(Written::At(revision))
+            }
             TxnOutcome::Conflict { current } => {
                 Ok(Written::Lost(current.into_iter().next().map(|kv| {
                     Arc::new(Object { key: key.into(), revision: kv.mod_revision, bytes: kv.value })

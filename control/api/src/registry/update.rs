@@ -179,6 +179,8 @@ impl Api {
             old: Some(&old),
             dry_run: writer.options.dry_run,
         };
+        // Before admission: what rules add belongs to nobody.
+        fields::track(resource, Some(&old), &mut new, writer.options, target.part.name());
         self.admission.admit(self, &at, &mut new).await?;
         let claim = match target.part {
             Part::Main => Some(self.services.claim(self, resource, &mut new).await?),
@@ -191,7 +193,6 @@ impl Api {
         for warning in (resource.ops.warnings)(&new) {
             writer.call.warn(warning);
         }
-        fields::track(resource, Some(&old), &mut new, writer.options, target.part.name());
         self.admission.check(self, &at, Some(&new)).await?;
         let fate = fate(resource, current, &new, &old);
         let done = self.carry_out(writer, target, current, fate).await?;

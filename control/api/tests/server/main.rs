@@ -1,0 +1,11 @@
+//! The API server as clients see it: a real store, the whole way of a request, no socket.
+#![allow(missing_docs, reason = "tests")]
+
+mod access;
+mod deletion;
+mod harness;
+mod lists;
+mod services;
+mod subresources;
+mod watches;
+mod writes;
