@@ -29,6 +29,19 @@ pub struct Type {
     pub keeps_unknown: bool,
     /// How many named fields there are, inlined ones counted.
     pub width: usize,
+    /// What is looked up often.
+    index: Index,
+}
+
+/// Places of fields, for who looks them up.
+#[derive(Debug, Default)]
+struct Index {
+    /// In order of their names; empty where walking over all is as quick, or there are inlined structs.
+    by_name: Box<[u16]>,
+    /// By protobuf number, counted from one; zero: none.
+    by_tag: Box<[u16]>,
+    /// Those that are printed also when they are absent.
+    shown: Box<[u16]>,
 }
 
 /// A field of a message.
@@ -176,6 +189,7 @@ impl Type {
     pub fn new(name: impl Into<Name>, fields: Vec<Field>) -> Self {
         let mut ty = Self { name: name.into(), fields: fields.into(), ..Self::default() };
         ty.width = ty.fields.iter().map(|field| field.inlined().map_or(1, |inner| inner.width)).sum();
+        ty.index = Index::of(&ty.fields);
         ty
     }
 
@@ -186,6 +200,12 @@ impl Type {
 
     /// The field of this JSON name and its place among all `width` named ones.
     pub fn place(&self, json: &str) -> Option<(usize, &Field)> {
+        if !self.index.by_name.is_empty() {
+            let name = |at: &u16| self.fields[usize::from(*at)].json.as_ref();
+            let found = self.index.by_name.binary_search_by(|at| name(at).cmp(json)).ok()?;
+            let at = usize::from(self.index.by_name[found]);
+            return Some((at, &self.fields[at]));
+        }
         let mut before = 0;
         for field in &self.fields {
             match field.inlined() {
@@ -214,7 +234,13 @@ impl Type {
 
     /// The field of this protobuf number.
     pub fn tag(&self, tag: u32) -> Option<(usize, &Field)> {
-        self.fields.iter().enumerate().find(|(_, field)| field.tag == tag)
+        let at = usize::from(*self.index.by_tag.get(usize::try_from(tag).ok()?)?).checked_sub(1)?;
+        Some((at, &self.fields[at]))
+    }
+
+    /// The fields that are printed also when they are absent, by their places.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = (usize, &Field)> {
+        self.index.shown.iter().map(|at| (usize::from(*at), &self.fields[usize::from(*at)]))
     }
 
     /// The name without package: `Pod`.
@@ -249,6 +275,31 @@ impl Type {
             Some(Field { shape: Shape::List, kind: Kind::Message(item), .. }) if self.is_root => Some(item),
             _ => None,
         }
+    }
+}
+
+impl Index {
+    fn of(fields: &[Field]) -> Self {
+        let places = || 0..u16::try_from(fields.len()).unwrap_or(u16::MAX);
+        let field = |at: &u16| &fields[usize::from(*at)];
+        let mut by_name: Vec<u16> = Vec::new();
+        if fields.len() > 6 && !fields.iter().any(|field| field.inline) {
+            by_name.extend(places());
+            by_name.sort_by(|left, right| field(left).json.cmp(&field(right).json));
+        }
+        // only built-in types have numbers, and theirs are small
+        let end = fields.iter().map(|field| field.tag as usize + 1).max().unwrap_or(0);
+        let mut by_tag = vec![0; if end == 1 { 0 } else { end }];
+        for at in places().filter(|at| field(at).tag != 0) {
+            by_tag[field(&at).tag as usize] = at + 1;
+        }
+        let shown = places().filter(|at| {
+            let field = field(at);
+            field
+                .inlined()
+                .map_or_else(|| crate::json::is_shown(field), |inner| !inner.index.shown.is_empty())
+        });
+        Self { by_name: by_name.into(), by_tag: by_tag.into(), shown: shown.collect() }
     }
 }
 

@@ -19,7 +19,7 @@ use context::Context;
 use message::MessageSeed;
 
 pub use error::DecodeError;
-pub(crate) use zero::{Zero, fill, is_dropped, of_kind as zero_of_kind, zero};
+pub(crate) use zero::{Zero, fill, is_dropped, is_shown, of_kind as zero_of_kind, zero};
 
 /// What to do with fields that the type does not know, and with duplicate ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -67,10 +67,39 @@ pub(super) fn from_string(kind: &Kind, given: String) -> Result<Value, Refusal> 
 }
 
 fn quantity(text: &str) -> Result<Value, Refusal> {
+    if is_canonical_quantity(text) {
+        return Ok(Value::String(text.to_owned()));
+    }
     match Quantity::parse(text) {
         Ok(quantity) => Ok(Value::String(quantity.to_string())),
         Err(err) => Err(Refusal::Text(err.to_string())),
     }
+}
+
+/// Whether this is an amount that stays as it is. Not all such amounts are seen, but the common ones are.
+fn is_canonical_quantity(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, suffix) = text.split_at(digits);
+    let Ok(value) = number.parse::<u32>() else { return false };
+    if digits > 6 || number.starts_with('0') {
+        return false;
+    }
+    match suffix {
+        "" | "m" | "k" | "M" | "G" => value % 1000 != 0,
+        "Ki" | "Mi" | "Gi" => value % 1024 != 0,
+        _ => false,
+    }
+}
+
+/// Whether this is a time in whole seconds, UTC, on a day that every month has.
+fn is_canonical_time(text: &[u8]) -> bool {
+    let shape = b"dddd-dd-ddTdd:dd:ddZ";
+    let fits = |(byte, mark): (&u8, &u8)| if *mark == b'd' { byte.is_ascii_digit() } else { byte == mark };
+    if text.len() != shape.len() || !text.iter().zip(shape).all(fits) {
+        return false;
+    }
+    let two = |at: usize| (text[at] - b'0') * 10 + (text[at + 1] - b'0');
+    (1..=12).contains(&two(5)) && (1..=28).contains(&two(8)) && two(11) < 24 && two(14) < 60 && two(17) < 60
 }
 
 fn bytes(text: &str) -> Result<Value, Refusal> {
@@ -100,12 +129,11 @@ fn no_time(given: &str, layout: &str) -> Refusal {
 
 /// A time as the API writes it: UTC, whole seconds.
 fn canonical_time(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    // most are canonical as they come; the parser need not say so for the others to be right
-    let at: Timestamp = if bytes.get(10) == Some(&b'T') { text.parse().ok()? } else { return None };
-    if bytes.len() == 20 && bytes[19] == b'Z' {
+    if is_canonical_time(text.as_bytes()) {
         return Some(text.to_owned());
     }
+    let at: Timestamp =
+        if text.as_bytes().get(10) == Some(&b'T') { text.parse().ok()? } else { return None };
     Some(coracle_apimachinery::time::rfc3339(at))
 }
 
@@ -114,4 +142,28 @@ fn canonical_micro_time(text: &str) -> Option<String> {
     let at: Timestamp =
         if text.as_bytes().get(10) == Some(&b'T') { text.parse().ok()? } else { return None };
     Some(coracle_apimachinery::time::micro(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_taken_for_canonical_is(number in 0u32..3_000_000, suffix in "(|m|k|M|G|T|Ki|Mi|Gi|x)") {
+            let text = format!("{number}{suffix}");
+            if is_canonical_quantity(&text) {
+                prop_assert_eq!(Quantity::parse(&text).unwrap().to_string(), text);
+            }
+        }
+
+        #[test]
+        fn times_that_stay_are_times(text in "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-6][0-9]:[0-6][0-9]Z") {
+            if is_canonical_time(text.as_bytes()) {
+                prop_assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+            }
+        }
+    }
 }

@@ -53,9 +53,19 @@ pub(crate) fn zero(field: &Field) -> Zero<'_> {
     }
 }
 
+/// Whether Go prints `field` when it is absent: what [`zero`] tells, without a look at the struct it may be.
+pub(crate) fn is_shown(field: &Field) -> bool {
+    match &field.kind {
+        Kind::Message(_) if field.shape == Shape::One && !field.pointer => {
+            !field.omitzero && (field.tag != 0 || !field.omitempty)
+        }
+        _ => !matches!(zero(field), Zero::Nothing),
+    }
+}
+
 /// Adds what Go prints for the fields of `ty` that are absent from `map`; nulls are not added.
 pub(crate) fn fill(ty: &Type, map: &mut Map<String, Value>) {
-    for field in &ty.fields {
+    for (_, field) in ty.shown() {
         if let Some(inner) = field.inlined() {
             fill(inner, map);
             continue;

@@ -152,7 +152,7 @@ fn merge_under(
     match field {
         Some(field) if field.shape == Shape::Map && field.message().is_some() => {
             // each value of the map is of the field's type
-            let entries = Type { fields: Box::new([]), ..Type::default() };
+            let entries = Type::default();
             for (key, value) in patch {
                 match value {
                     Value::Object(inner) => {

@@ -103,7 +103,7 @@ impl Writer<'_> {
             }
         }
         self.close(&mut open);
-        for (place, field) in ty.fields.iter().enumerate() {
+        for (place, field) in ty.shown() {
             if seen & (1u64 << (place & 63)) == 0 {
                 self.absent(ty, field, version, first);
             }
@@ -154,7 +154,7 @@ impl Writer<'_> {
     /// What Go prints for a field that is not there.
     fn absent(&mut self, ty: &Type, field: &Field, version: &str, first: &mut bool) {
         if let Some(inner) = field.inlined() {
-            for field in &inner.fields {
+            for (_, field) in inner.shown() {
                 self.absent(inner, field, "", first);
             }
             return;
@@ -177,7 +177,7 @@ impl Writer<'_> {
                     self.key("resourceVersion", &mut first);
                     self.text(version.as_bytes());
                 }
-                for field in &inner.fields {
+                for (_, field) in inner.shown() {
                     self.absent(inner, field, "", &mut first);
                 }
                 self.out.push(b'}');
@@ -294,7 +294,20 @@ impl Writer<'_> {
     }
 
     fn number(&mut self, value: i64) {
-        _ = write!(self.out, "{value}");
+        let mut digits = [0u8; 20];
+        let (mut at, mut rest) = (digits.len(), value.unsigned_abs());
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10).to_le_bytes()[0];
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        if value < 0 {
+            self.out.push(b'-');
+        }
+        self.out.extend_from_slice(&digits[at..]);
     }
 
     fn quoted(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
@@ -306,20 +319,16 @@ impl Writer<'_> {
     fn text(&mut self, text: &[u8]) {
         self.out.push(b'"');
         let mut done = 0;
-        for (at, byte) in text.iter().enumerate() {
-            let escape: &[u8] = match byte {
-                b'"' => b"\\\"",
-                b'\\' => b"\\\\",
-                b'\n' => b"\\n",
-                b'\r' => b"\\r",
-                b'\t' => b"\\t",
-                0..=0x1f => b"",
-                _ => continue,
-            };
+        while let Some(at) = text[done..].iter().position(|byte| NEEDS_ESCAPE[usize::from(*byte)]) {
+            let at = done + at;
             self.out.extend_from_slice(&text[done..at]);
-            self.out.extend_from_slice(escape);
-            if escape.is_empty() {
-                _ = write!(self.out, "\\u{byte:04x}");
+            match text[at] {
+                b'"' => self.out.extend_from_slice(b"\\\""),
+                b'\\' => self.out.extend_from_slice(b"\\\\"),
+                b'\n' => self.out.extend_from_slice(b"\\n"),
+                b'\r' => self.out.extend_from_slice(b"\\r"),
+                b'\t' => self.out.extend_from_slice(b"\\t"),
+                byte => _ = write!(self.out, "\\u{byte:04x}"),
             }
             done = at + 1;
         }
@@ -327,6 +336,19 @@ impl Writer<'_> {
         self.out.push(b'"');
     }
 }
+
+/// The bytes that can not stand in a JSON string as they are.
+static NEEDS_ESCAPE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table
+};
 
 fn nested<'b>(field: &Field, wire: Wire<'b>) -> Result<&'b [u8], ProtoError> {
     wire.bytes().ok_or_else(|| ProtoError::Illegal(field.json.clone().into_owned()))
