@@ -24,6 +24,8 @@ use crate::config::KubeletConfig;
 
 pub use facts::{KUBELET_VERSION, NodeFacts, SystemInfo};
 pub use machine::Machine;
+pub(crate) use machine::meminfo_bytes;
+pub(crate) use pressure::{FileSystem, file_system};
 pub use process::settle;
 
 /// What could not be found out or reported about this node.

@@ -6,15 +6,15 @@ use crate::config::EvictionThreshold;
 
 /// A file system's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct FileSystem {
-    pub(super) capacity: i64,
-    pub(super) available: i64,
-    pub(super) inodes: i64,
-    pub(super) inodes_free: i64,
+pub(crate) struct FileSystem {
+    pub(crate) capacity: i64,
+    pub(crate) available: i64,
+    pub(crate) inodes: i64,
+    pub(crate) inodes_free: i64,
 }
 
 /// The file system that `path` lies on.
-pub(super) fn file_system(path: &Path) -> Option<FileSystem> {
+pub(crate) fn file_system(path: &Path) -> Option<FileSystem> {
     let stat = nix::sys::statvfs::statvfs(path).ok()?;
     let bytes = |blocks: u64| i64::try_from(blocks.saturating_mul(stat.fragment_size())).unwrap_or(i64::MAX);
     let count = |it: u64| i64::try_from(it).unwrap_or(i64::MAX);
