@@ -199,6 +199,7 @@ fn other_group(group: &str, version: &str, resource: &str) -> &'static KindOps {
         ("coordination.k8s.io", "leases") => &core::LEASE,
         ("discovery.k8s.io", "endpointslices") => &service::ENDPOINT_SLICE,
         ("scheduling.k8s.io", "priorityclasses") => &others::PRIORITY_CLASS,
+        ("apiregistration.k8s.io", "apiservices") => &others::API_SERVICE,
         ("node.k8s.io", "runtimeclasses") => &others::RUNTIME_CLASS,
         ("policy", "poddisruptionbudgets") => &others::DISRUPTION_BUDGET,
         ("autoscaling", "horizontalpodautoscalers") if version == "v1" => &others::AUTOSCALER_V1,
@@ -225,3 +226,6 @@ fn other_group(group: &str, version: &str, resource: &str) -> &'static KindOps {
         _ => &BASE,
     }
 }
+
+#[cfg(test)]
+mod tests; // what must hold for every kind

@@ -129,7 +129,7 @@ pub static CSI_DRIVER: KindOps = KindOps {
             boolean("PodInfoOnMount"),
             boolean("StorageCapacity"),
             col("TokenRequests"),
-            col("RequiresRepublish"),
+            boolean("RequiresRepublish"),
             col("Modes"),
             AGE,
         ],

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::rows::{self, RowId};
-use super::{Options, readers};
+use super::{Options, readers, wal};
 use crate::error::StoreError;
 use crate::store::Revision;
 
@@ -90,6 +90,10 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened, StoreError> {
         lock.read_exact(&mut header)
             .map_err(|_| corrupt(path, format!("the file has {length} bytes, less than a header")))?;
         check_header(path, &header)?;
+        let log = beside(path, "-wal");
+        if let Some(reason) = wal::damage(&log).map_err(|error| io_error("read the log", &error))? {
+            return Err(corrupt(path, reason));
+        }
         check_content(path)?;
     }
     let connection = connect(path, options)?;

@@ -9,6 +9,7 @@ mod leases; // keys with an end
 mod readers; // range reads
 mod rows; // one row of the log
 mod txn; // applying one transaction
+mod wal; // the log as it lies on disk
 mod watch; // live queues and the replay of the past
 mod writer; // the thread that owns the file
 

@@ -55,6 +55,53 @@ async fn one_flipped_bit_in_a_value_is_seen() {
     .await;
 }
 
+/// A store as a killed process leaves it: the main file and a log of 50 commits.
+async fn killed(folder: &std::path::Path) -> std::path::PathBuf {
+    let store = open(&folder.join("running"));
+    for n in 0..50 {
+        write(&store, vec![put(&format!("key-{n}"), &"value".repeat(100))]).await;
+    }
+    for suffix in ["", "-wal"] {
+        std::fs::copy(folder.join(format!("running{suffix}")), folder.join(format!("killed{suffix}")))
+            .unwrap();
+    }
+    folder.join("killed")
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_told_from_a_torn_one() {
+    let check = async |harm: &dyn Fn(&std::path::Path, u64), expected: Result<i64, &str>| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = killed(folder.path()).await;
+        let log = folder.path().join("killed-wal");
+        harm(&log, std::fs::metadata(&log).unwrap().len());
+        let before = std::fs::read(&log).unwrap();
+        match (Sqlite::open(&path, Options::default()), expected) {
+            (Ok(store), Ok(revision)) => assert_eq!(store.revision().await.unwrap(), revision),
+            (Err(error), Err(reason)) => {
+                assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+                assert!(error.to_string().contains(reason), "{error}");
+                assert!(std::fs::read(&log).unwrap() == before, "the log was changed");
+            }
+            (opened, expected) => panic!("{:?} instead of {expected:?}", opened.map(|_| ())),
+        }
+    };
+    let flip = |path: &std::path::Path, at: u64| {
+        let byte = std::fs::read(path).unwrap()[usize::try_from(at).unwrap()];
+        overwrite(path, at, &[byte ^ 1]);
+    };
+    let cut = |path: &std::path::Path, at: u64| {
+        std::fs::File::options().write(true).open(path).unwrap().set_len(at).unwrap();
+    };
+    check(&|_, _| {}, Ok(50)).await;
+    check(&|log, length| flip(log, length / 2), Err("commits follow it")).await;
+    check(&|log, _| flip(log, 10), Err("header of the write-ahead log")).await;
+    // The last commit was never acknowledged if it is not whole.
+    check(&|log, length| flip(log, length - 10), Ok(49)).await;
+    check(&|log, length| cut(log, length - 10), Ok(49)).await;
+    check(&|log, _| cut(log, 0), Ok(0)).await;
+}
+
 #[tokio::test]
 async fn a_full_store_refuses_writes_and_serves_reads() {
     let folder = tempfile::tempdir().unwrap();

@@ -177,6 +177,33 @@ pub static PRIORITY_LEVEL: KindOps = KindOps {
     ..KindOps::BASE
 };
 
+/// Groups that other servers serve.
+pub static API_SERVICE: KindOps = KindOps {
+    default: |object| {
+        with(object, "spec", |spec| with(spec, "service", |service| default(service, "port", 443)));
+    },
+    unconditional_update: false,
+    printer: Some(Printer {
+        columns: &[NAME, col("Service"), col("Available"), AGE],
+        cells: |object, now| {
+            let service = &object["spec"]["service"];
+            let shown = if is_set(service) {
+                format!("{}/{}", text(&service["namespace"]), text(&service["name"]))
+            } else {
+                "Local".to_owned()
+            };
+            let state = list(&object["status"]["conditions"]).iter().find(|c| c["type"] == "Available");
+            let available = match state {
+                Some(condition) if condition["status"] == "True" => "True".to_owned(),
+                Some(condition) => format!("{} ({})", text(&condition["status"]), text(&condition["reason"])),
+                None => "Unknown".to_owned(),
+            };
+            vec![name(object), shown.into(), available.into(), age(object, now)]
+        },
+    }),
+    ..KindOps::BASE
+};
+
 /// Claims of dynamic resources.
 pub static RESOURCE_CLAIM: KindOps = KindOps {
     printer: Some(Printer {
