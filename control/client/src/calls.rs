@@ -236,6 +236,27 @@ impl Calls {
         self.send(Method::PUT, &self.managed(path, ""), Some("application/json"), bytes).await
     }
 
+    /// Reads the object at `path`, changes it and PUTs it back to `put_path` (the same, or a subresource of it), for
+    /// roles that may update but not patch. The version that was read makes a change in between a conflict.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn modify(
+        &self,
+        path: &str,
+        put_path: &str,
+        change: impl FnOnce(&mut serde_json::Value) + Send,
+    ) -> Result<(), CallError> {
+        let mut object: serde_json::Value = self.get(path).await?;
+        let before = object.clone();
+        change(&mut object);
+        if object == before {
+            return Ok(());
+        }
+        let _: serde::de::IgnoredAny = self.replace(put_path, &object).await?;
+        Ok(())
+    }
+
     /// JSON merge patch: null removes, lists are replaced.
     ///
     /// # Errors

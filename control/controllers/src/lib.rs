@@ -6,6 +6,7 @@
 
 mod claim; // which objects an owner adopts, keeps and releases
 mod deployment; // Deployments to ReplicaSets
+mod endpoints; // where the traffic of Services goes
 mod expectations; // creates and deletes the cache has not shown yet
 mod node_ipam; // a pod network for every node
 mod node_lifecycle; // nodes that fall silent

@@ -5,7 +5,7 @@ use crate::views::{ConfigMap, Namespace};
 use crate::work::{self, Reconcile, Requeue};
 use coracle_client::{CallError, Calls, Change, Key, Params, Resource, Store, WorkQueue};
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 const CONFIG_MAPS: Resource = Resource::core("configmaps");
@@ -22,7 +22,7 @@ struct Publisher {
 /// Starts the controller with the CA as PEM text.
 pub(crate) async fn start(context: &Context, shared: &Shared, ca: String) {
     let params = Params::<ConfigMap>::all().fields(format!("metadata.name={NAME}"));
-    let maps = watch(context.calls.client(), &CONFIG_MAPS, params, &context.tracker, &context.token);
+    let maps = watch(&context.reader, &CONFIG_MAPS, params, &context.tracker, &context.token);
     maps.synced().await;
     let queue = Arc::new(WorkQueue::new());
     let for_namespaces = Arc::clone(&queue);
@@ -53,27 +53,19 @@ impl Reconcile for Publisher {
         if self.namespaces.get(key).is_none_or(|namespace| namespace.metadata.is_terminating()) {
             return Ok(Requeue::Done);
         }
-        let data = json!({KEY: self.ca});
         let result = match self.maps.find(&key.name, NAME) {
             Some(map) if map.data.get(KEY) == Some(&self.ca) && map.data.len() == 1 => {
                 return Ok(Requeue::Done);
             }
             Some(map) => {
-                let mut wanted: serde_json::Map<_, _> =
-                    map.data.keys().map(|key| (key.clone(), serde_json::Value::Null)).collect();
-                wanted.insert(KEY.to_owned(), self.ca.as_str().into());
-                self.calls
-                    .merge::<IgnoredAny>(&CONFIG_MAPS.object(&key.name, NAME), &json!({"data": wanted}))
-                    .await
+                let mut wanted = self.wanted(&key.name);
+                wanted["metadata"]["resourceVersion"] = map.metadata.resource_version.as_str().into();
+                self.calls.replace::<IgnoredAny>(&CONFIG_MAPS.object(&key.name, NAME), &wanted).await
             }
             None => {
-                let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": {
-                    "name": NAME, "namespace": key.name, "annotations": {
-                        "kubernetes.io/description": "Contains a CA bundle that can be used to verify the \
-                            kube-apiserver when using internal endpoints such as the internal service IP or \
-                            kubernetes.default.svc. No other usage is guaranteed across distributions of \
-                            Kubernetes clusters."}}});
-                self.calls.create::<IgnoredAny>(&CONFIG_MAPS.collection(&key.name), &map).await
+                self.calls
+                    .create::<IgnoredAny>(&CONFIG_MAPS.collection(&key.name), &self.wanted(&key.name))
+                    .await
             }
         };
         match result {
@@ -84,5 +76,15 @@ impl Reconcile for Publisher {
             }
             _ => Ok(Requeue::Done),
         }
+    }
+}
+
+impl Publisher {
+    fn wanted(&self, namespace: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {KEY: self.ca}, "metadata": {
+            "name": NAME, "namespace": namespace, "annotations": {
+                "kubernetes.io/description": "Contains a CA bundle that can be used to verify the kube-apiserver \
+                    when using internal endpoints such as the internal service IP or kubernetes.default.svc. \
+                    No other usage is guaranteed across distributions of Kubernetes clusters."}}})
     }
 }

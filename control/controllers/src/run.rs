@@ -3,8 +3,8 @@
 use crate::node_ipam::Range;
 use crate::shared::{Context, Shared};
 use crate::{
-    CidrError, deployment, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca, service_account,
-    taint_eviction,
+    CidrError, deployment, endpoints, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca,
+    service_account, taint_eviction,
 };
 use coracle_client::Calls;
 use jiff::Timestamp;
@@ -44,12 +44,14 @@ pub async fn run(
     token: CancellationToken,
 ) {
     let tracker = TaskTracker::new();
+    let reader = make_client("kube-controller-manager");
     let context = |name: &'static str| Context {
         calls: Calls::new(make_client(name), name),
+        reader: reader.clone(),
         tracker: tracker.clone(),
         token: token.clone(),
     };
-    let shared = Shared::start(&make_client("kube-controller-manager"), &tracker, &token);
+    let shared = Shared::start(&reader, &tracker, &token);
     shared.synced().await;
     if !token.is_cancelled() {
         node_lifecycle::start(&context("node-controller"), &shared).await;
@@ -58,10 +60,12 @@ pub async fn run(
             Ok(ranges) => node_ipam::start(&context("node-controller"), &shared, ranges),
             Err(err) => tracing::error!(error = %err, "nodes get no pod networks"),
         }
-        taint_eviction::start(&context("taint-eviction-controller"), &shared);
+        taint_eviction::start(&context("node-controller"), &shared);
         pod_gc::start(&context("pod-garbage-collector"), &shared);
         deployment::start(&context("deployment-controller"), &shared);
         replicaset::start(&context("replicaset-controller"), &shared);
+        endpoints::start(&context("endpointslice-controller"), &context("endpoint-controller"), &shared)
+            .await;
         service_account::start(&context("service-account-controller"), &shared).await;
         if !config.root_ca_pem.is_empty() {
             root_ca::start(&context("root-ca-cert-publisher"), &shared, config.root_ca_pem).await;

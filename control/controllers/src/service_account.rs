@@ -20,7 +20,7 @@ struct Accounts {
 /// Starts the controller.
 pub(crate) async fn start(context: &Context, shared: &Shared) {
     let params = Params::<MetaOnly>::all().fields("metadata.name=default").metadata_only();
-    let accounts = watch(context.calls.client(), &ACCOUNTS, params, &context.tracker, &context.token);
+    let accounts = watch(&context.reader, &ACCOUNTS, params, &context.tracker, &context.token);
     accounts.synced().await;
     let queue = Arc::new(WorkQueue::new());
     let for_namespaces = Arc::clone(&queue);

@@ -63,7 +63,10 @@ pub(crate) fn watch<K: Object>(
 
 /// What one controller writes with, and its place among the tasks.
 pub(crate) struct Context {
+    /// Writes as the controller itself.
     pub(crate) calls: Calls,
+    /// Lists and watches: what upstream's shared informers may, the controllers' own roles may not.
+    pub(crate) reader: kube::Client,
     pub(crate) tracker: TaskTracker,
     pub(crate) token: CancellationToken,
 }

@@ -1,6 +1,8 @@
 //! Queue and workers around a reconcile function.
 
 use coracle_client::{CallError, Key, WorkQueue, report};
+use serde::Serialize;
+use serde_json::Value;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +71,21 @@ async fn handle<R: Reconcile>(reconciler: &R, queue: &WorkQueue<Key>, key: &Key)
         Err(err) => {
             tracing::warn!(controller = R::NAME, %key, error = %report(&err), "reconcile failed, will retry");
             queue.retry(key.clone());
+        }
+    }
+}
+
+/// Sets the fields of a status, unless the object is another by now; fields we do not know stay.
+pub(crate) fn set_status(object: &mut Value, uid: &str, status: &impl Serialize) {
+    let Ok(Value::Object(fields)) = serde_json::to_value(status) else { return };
+    if object["metadata"]["uid"] != uid {
+        return;
+    }
+    for (key, value) in fields {
+        // What the server left out because it is nothing is not a change.
+        let nothing = value == 0 || value.as_array().is_some_and(Vec::is_empty);
+        if !(nothing && object["status"][&key].is_null()) {
+            object["status"][&key] = value;
         }
     }
 }

@@ -197,6 +197,7 @@ impl FakeApi {
             ("PUT", false) if target.subresource == "finalize" => {
                 Ok(json_answer(StatusCode::OK, &world.finalize(target, &json()?)?))
             }
+            ("PUT", false) => Ok(json_answer(StatusCode::OK, &world.replace(target, json()?)?)),
             ("PATCH", false) => Ok(json_answer(StatusCode::OK, &world.merge(target, &json()?, false)?)),
             ("DELETE", false) => {
                 let options = if body.is_empty() { json!({}) } else { json()? };

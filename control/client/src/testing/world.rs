@@ -173,6 +173,40 @@ impl World {
         Ok(self.put(id(target), after, "MODIFIED"))
     }
 
+    pub(super) fn replace(&mut self, target: &Target, mut wanted: Value) -> Result<Value, Refusal> {
+        let before = self.get(target)?;
+        for field in ["resourceVersion", "uid"] {
+            if let Some(expected) = wanted["metadata"][field].as_str()
+                && before["metadata"][field] != expected
+            {
+                return Err(refuse(409, "Conflict", "the object has been modified"));
+            }
+        }
+        if target.subresource == "status" {
+            let status = wanted["status"].take();
+            wanted.clone_from(&before);
+            wanted["status"] = status;
+        } else {
+            wanted["status"] = before["status"].clone();
+            for field in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "namespace"] {
+                wanted["metadata"][field] = before["metadata"][field].clone();
+            }
+            if wanted["spec"] != before["spec"] {
+                wanted["metadata"]["generation"] =
+                    (before["metadata"]["generation"].as_i64().unwrap_or(0) + 1).into();
+            }
+        }
+        wanted["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+        drop_nulls(&mut wanted);
+        if wanted == before {
+            return Ok(before);
+        }
+        if leaves(&wanted) {
+            return Ok(self.remove(&id(target)));
+        }
+        Ok(self.put(id(target), wanted, "MODIFIED"))
+    }
+
     pub(super) fn delete(&mut self, target: &Target, options: &Value) -> Result<Value, Refusal> {
         let mut object = self.get(target)?;
         for field in ["uid", "resourceVersion"] {
@@ -260,6 +294,7 @@ impl World {
 
     fn put(&mut self, id: Id, mut object: Value, what: &'static str) -> Value {
         self.version += 1;
+        drop_nulls(&mut object);
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.objects.insert(id.clone(), object.clone());
         self.publish(what, id.0, object.clone());
@@ -315,6 +350,18 @@ fn frame(what: &str, object: &Value) -> String {
 fn now() -> Value {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string().into()
+}
+
+/// Servers keep no nulls.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn merge(target: &mut Value, patch: &Value) {

@@ -9,12 +9,12 @@ use crate::claim::{Claimer, controller_ref, orphans_of};
 use crate::pods::is_finished;
 use crate::shared::{BY_CONTROLLER, Context, DEPLOYMENTS, REPLICA_SETS, Shared};
 use crate::views::{Deployment, DeploymentStatus, Pod, ReplicaSet};
-use crate::work::{self, Reconcile, Requeue};
+use crate::work::{self, Reconcile, Requeue, set_status};
 use coracle_client::views::Meta;
 use coracle_client::{CallError, Calls, Change, Deletion, EventRecorder, Key, ObjectRef, Store, WorkQueue};
 use plan::{Action, plan};
 use serde::de::IgnoredAny;
-use serde_json::json;
+use serde_json::Value;
 use std::sync::Arc;
 
 struct Deployments {
@@ -141,9 +141,10 @@ impl Deployments {
         match action {
             Action::Revise(revision) => {
                 let path = DEPLOYMENTS.object(namespace, &deployment.metadata.name);
-                let patch = json!({"metadata": {"uid": deployment.metadata.uid,
-                    "annotations": {revision::REVISION: revision.to_string()}}});
-                self.calls.merge::<IgnoredAny>(&path, &patch).await.map(drop)
+                let change = |object: &mut Value| {
+                    object["metadata"]["annotations"][revision::REVISION] = revision.to_string().into();
+                };
+                self.calls.modify(&path, &path, change).await
             }
             Action::Create { name, body, replicas } => {
                 self.create(deployment, about, name, body, *replicas).await
@@ -183,7 +184,7 @@ impl Deployments {
         deployment: &Deployment,
         about: &ObjectRef,
         name: &str,
-        body: &serde_json::Value,
+        body: &Value,
         replicas: i32,
     ) -> Result<(), CallError> {
         let namespace = &deployment.metadata.namespace;
@@ -236,10 +237,13 @@ impl Deployments {
             return Ok(());
         }
         let meta = &deployment.metadata;
-        let path = DEPLOYMENTS.subresource(&meta.namespace, &meta.name, "status");
-        match self.calls.merge::<IgnoredAny>(&path, &json!({"status": status})).await {
+        let (path, put_path) = (
+            DEPLOYMENTS.object(&meta.namespace, &meta.name),
+            DEPLOYMENTS.subresource(&meta.namespace, &meta.name, "status"),
+        );
+        match self.calls.modify(&path, &put_path, |object| set_status(object, &meta.uid, status)).await {
             Err(err) if err.is_not_found() => Ok(()),
-            result => result.map(drop),
+            result => result,
         }
     }
 }

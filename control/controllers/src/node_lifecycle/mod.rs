@@ -58,7 +58,7 @@ impl Heard {
 pub(crate) async fn start(context: &Context, shared: &Shared) {
     let params = Params::<Lease>::all();
     let leases = coracle_client::Informer::start(
-        coracle_client::Endpoint::new(context.calls.client().clone(), &LEASES, LEASE_NAMESPACE),
+        coracle_client::Endpoint::new(context.reader.clone(), &LEASES, LEASE_NAMESPACE),
         params,
         &context.tracker,
         context.token.clone(),

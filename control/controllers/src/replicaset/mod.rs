@@ -7,14 +7,12 @@ use crate::expectations::Expectations;
 use crate::pods::{is_active, is_finished};
 use crate::shared::{BY_CONTROLLER, Context, PODS, REPLICA_SETS, Shared};
 use crate::views::{Pod, ReplicaSet};
-use crate::work::{self, Reconcile, Requeue};
+use crate::work::{self, Reconcile, Requeue, set_status};
 use coracle_apimachinery::names;
 use coracle_client::views::{Meta, MetaOnly};
 use coracle_client::{CallError, Calls, Change, Deletion, EventRecorder, Key, ObjectRef, Store, WorkQueue};
 use futures::future::join_all;
 use plan::{Action, Failure};
-use serde::de::IgnoredAny;
-use serde_json::json;
 use std::sync::Arc;
 
 struct ReplicaSets {
@@ -120,9 +118,11 @@ impl Reconcile for ReplicaSets {
         let (result, failure) = self.act(key, &set, step).await;
         let (status, wake) = plan::status(&set, &active, terminating, failure.as_ref(), now);
         if status != set.status {
-            let path = REPLICA_SETS.subresource(&key.namespace, &key.name, "status");
-            match self.calls.merge::<IgnoredAny>(&path, &json!({"status": status})).await {
-                Ok(_) => {}
+            let path = REPLICA_SETS.object(&key.namespace, &key.name);
+            let put_path = REPLICA_SETS.subresource(&key.namespace, &key.name, "status");
+            let uid = &set.metadata.uid;
+            match self.calls.modify(&path, &put_path, |object| set_status(object, uid, &status)).await {
+                Ok(()) => {}
                 Err(err) if err.is_not_found() => return Ok(Requeue::Done),
                 Err(err) => return Err(err),
             }
