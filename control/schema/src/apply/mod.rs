@@ -67,16 +67,19 @@ pub fn server_side_apply(
     if let Some(last) = &last {
         merge::prune(ty, &mut merged, last, &managed.union());
     }
-    let change = walk::compare(ty, &live_object, &merged);
+    let said = walk::compare(ty, &live_object, &merged).set_or_added();
     let mut merged = json::conform(ty, merged, FieldValidation::Ignore)
         .map_err(|err| ApplyError::Invalid(err.to_string()))?
         .value;
-    let conflicts = managed.others(&applier, &change.set_or_added());
+    // an empty value where there is none says something, but changes nothing
+    let change = walk::compare(ty, &live_object, &merged);
+    let changed = said.intersection(&change.set_or_added().union(&change.removed));
+    let conflicts = managed.others(&applier, &changed);
     if !request.force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflict::list(conflicts)));
     }
-    managed.give_up(&applier, &change.set_or_added());
-    managed.forget(&applier, &change.removed);
+    managed.give_up(&applier, &changed);
+    managed.forget(&applier, &change.removed.difference(&said));
     refresh_last_applied(request.manager, &mut merged, &intent);
     if let (Some(live), true) = (live, merged == live_object && last.as_ref() == managed.set(&applier)) {
         return Ok(live.clone());

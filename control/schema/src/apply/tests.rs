@@ -248,3 +248,50 @@ fn items_stand_in_the_appliers_order() {
     let got: Vec<_> = list.iter().map(|it| it["name"].as_str().unwrap()).collect();
     assert_eq!(got, ["x", "b", "a", "c"]);
 }
+
+/// Random objects of every kind: applying twice is applying once, an update with nothing new tracks nothing, and two
+/// appliers of the same do not fight.
+#[test]
+fn applying_twice_is_applying_once() {
+    use proptest::test_runner::{RngAlgorithm, TestRng};
+    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[3; 32]);
+    let mut applied = 0;
+    for (group, version, kind) in crate::table::roots() {
+        let ty = lookup(group, version, kind).unwrap();
+        if ty.items().is_some()
+            || ty
+                .field("metadata")
+                .and_then(|it| it.message())
+                .is_none_or(|it| it.name != "meta/v1.ObjectMeta")
+        {
+            continue;
+        }
+        for depth in 2..6 {
+            let raw = crate::testing::Values { rng: &mut rng, tagged_only: false }.object(&ty, depth);
+            let mut intent =
+                json::decode_applied(&ty, raw.to_string().as_bytes(), FieldValidation::Strict).unwrap().value;
+            managed::take(&mut intent);
+            let first = match server_side_apply(&ty, None, &intent, &request("a", NOW)) {
+                Ok(first) => first,
+                Err(ApplyError::Invalid(_)) => continue, // items that share their keys
+                Err(err) => panic!("{}: {err}", ty.name),
+            };
+            let again = server_side_apply(&ty, Some(&first), &intent, &request("a", LATER)).unwrap();
+            assert_eq!(again, first, "{}: {intent}", ty.name);
+            let other = server_side_apply(&ty, Some(&first), &intent, &request("b", LATER)).unwrap();
+            assert_eq!(other.get("spec"), first.get("spec"), "{}: two of one mind", ty.name);
+            let mut same = first.clone();
+            track_update(&ty, Some(&first), &mut same, "c", "Update", "", LATER);
+            assert_eq!(same, first, "{}: nothing new", ty.name);
+            let rest = crate::proto::decode(&ty, &crate::proto::encode_with_version(&ty, &first)).unwrap();
+            let mut rest_again = rest.clone();
+            track_update(&ty, Some(&rest), &mut rest_again, "c", "Update", "", LATER);
+            assert_eq!(rest_again, rest, "{}: nothing new after rest", ty.name);
+            let nothing = json!({"metadata": {}});
+            let gone = server_side_apply(&ty, Some(&first), &nothing, &request("a", LATER)).unwrap();
+            assert_eq!(managed::get(&gone), &[] as &[Value], "{}: nothing applied, nothing owned", ty.name);
+            applied += 1;
+        }
+    }
+    assert!(applied > 100, "{applied}");
+}

@@ -135,3 +135,24 @@ fn json_patches_and_merge_patches() {
     assert_eq!(doc, json!({"list": [3]}));
     assert!(merge_patch(&mut doc, &json!([])).is_err());
 }
+
+#[test]
+fn an_object_laid_over_itself_is_itself() {
+    use proptest::test_runner::{RngAlgorithm, TestRng};
+    let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[5; 32]);
+    for (group, version, kind) in crate::table::roots() {
+        let ty = lookup(group, version, kind).unwrap();
+        for depth in 2..5 {
+            let object = crate::testing::Values { rng: &mut rng, tagged_only: false }.object(&ty, depth);
+            let mut same = object.clone();
+            strategic_merge(&ty, &mut same, &json!({})).unwrap();
+            assert_eq!(same, object, "{}: an empty patch", ty.name);
+            let mut merged = object.clone();
+            if strategic_merge(&ty, &mut merged, &object).is_ok() {
+                let once = merged.clone();
+                strategic_merge(&ty, &mut merged, &object).unwrap();
+                assert_eq!(merged, once, "{}: twice is once", ty.name);
+            }
+        }
+    }
+}
