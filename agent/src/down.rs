@@ -6,10 +6,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use coracle_client::report;
+use coracle_cni::netlink::Netlink;
+use coracle_cni::nft;
 use coracle_cri::{CriError, Remote, Runtime};
 use futures::StreamExt;
 
 use crate::settings::Settings;
+use crate::up::PROXY_TABLE;
 
 /// The label by which a kubelet's sandboxes are known.
 const POD_UID: &str = "io.kubernetes.pod.uid";
@@ -31,10 +35,27 @@ pub async fn down(settings: &Settings) -> Vec<String> {
     let rest = tokio::task::spawn_blocking(move || {
         let mut failures = unmount_below(&settings.layout().kubelet());
         failures.extend(remove_cgroups(&settings.cgroup_root));
+        failures.extend(remove_bridge(&settings.bridge));
+        failures.extend(remove_table(coracle_cni::plugins::TABLE));
         failures
     });
     failures.extend(rest.await.unwrap_or_else(|error| vec![format!("tear down: {error}")]));
+    if let Err(error) = coracle_proxy::cleanup(PROXY_TABLE).await {
+        failures.push(report(&error));
+    }
     failures
+}
+
+/// The link that joined the pods; theirs went with them.
+fn remove_bridge(name: &str) -> Option<String> {
+    let removed = Netlink::open().and_then(|it| it.delete_link_named(name));
+    removed.err().map(|error| report(&error))
+}
+
+/// A table of rules; one that is not there is made first, so that its removal always holds.
+fn remove_table(name: &str) -> Option<String> {
+    let removed = nft::apply(&format!("add table inet {name}\ndelete table inet {name}\n"));
+    removed.err().map(|error| report(&error))
 }
 
 /// Ends every pod that the runtime holds.

@@ -6,8 +6,12 @@ pub mod down; // end the pods, take back what is in the kernel
 pub mod images; // image archives, imported at start
 pub mod layout; // which folder holds what
 pub mod logging; // where log lines go
+pub mod memory; // the allocator, threads
+pub mod node_agent; // one kubelet with its server
 pub mod node_network; // CNI plugins and their configuration
 pub mod preflight; // what must be so before a start
 pub mod settings; // the command line, resolved
 pub mod status; // is it Ready
+pub mod supervise; // systemd and signals
+pub mod up; // everything in one process
 pub mod why; // what happened to a pod

@@ -75,10 +75,14 @@ fn waiting(reason: &str) -> State {
     State::Waiting { reason: reason.to_owned() }
 }
 
-/// Whether the file names a process, and that process is gone.
+/// Whether the file names a process, and that process is gone or only waits for its parent to notice.
 fn process_ended(pid_file: &Path) -> bool {
     let Ok(text) = std::fs::read_to_string(pid_file) else { return false };
-    text.trim().parse::<i32>().is_ok_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    let Ok(pid) = text.trim().parse::<i32>() else { return false };
+    match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        Ok(status) => status.lines().any(|it| it.starts_with("State:") && it.contains("Z (")),
+        Err(_) => true,
+    }
 }
 
 async fn nodes(layout: &Layout) -> Result<Vec<Node>, String> {

@@ -44,8 +44,11 @@ install_build() {
     install_missing cc=gcc make=make
 }
 
+# runs PID: is there such a process? One that has ended and waits for its parent is not.
+runs() { local state; state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) && [ -n "$state" ] && [ "$state" != Z ]; }
+
 # alive PIDFILE: is the process that it names running?
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
+alive() { [ -s "$1" ] && runs "$(cat "$1")"; }
 
 # stop_process PIDFILE SECONDS: TERM, then KILL when it has not ended by then.
 stop_process() {
@@ -56,7 +59,7 @@ stop_process() {
     }
     pid=$(cat "$1")
     kill "$pid" 2>/dev/null || true
-    while kill -0 "$pid" 2>/dev/null; do
+    while runs "$pid"; do
         tries=$((tries - 1))
         if [ "$tries" -le 0 ]; then
             kill -9 "$pid" 2>/dev/null || true

@@ -27,7 +27,8 @@ ip link set up0 up
 ip link set world0 up
 ip route add default via 10.0.0.254
 : > /run/host-ready
-exec sleep infinity
+# The first process takes in orphans: it must wait for them when they end.
+while :; do sleep 3600 & wait $!; done
 "#;
 
 impl Host {

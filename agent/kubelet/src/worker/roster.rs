@@ -105,10 +105,6 @@ impl Roster {
 
     /// A pod is new, or changed. Starts its worker, or tells it.
     pub fn put(self: &Arc<Self>, new: Arc<Pod>) {
-        self.take(new, None);
-    }
-
-    fn take(self: &Arc<Self>, new: Arc<Pod>, refused: Option<(&str, &str)>) {
         let mut state = self.lock();
         let uid = pod::uid(&new).to_owned();
         if let Some(entry) = state.entries.get(&uid) {
@@ -122,16 +118,15 @@ impl Roster {
         if held {
             return state.waiting.push(new);
         }
-        self.start(&mut state, new, |inbox| {
-            if let Some((reason, message)) = refused {
-                inbox.fail(reason, message);
-            }
-        });
+        self.start(&mut state, new);
     }
 
-    /// A pod that the node refuses: it fails before anything is begun for it.
+    /// A pod that the node refuses.
     pub fn refuse(self: &Arc<Self>, new: Arc<Pod>, reason: &str, message: &str) {
-        self.take(new, Some((reason, message)));
+        self.put(new.clone());
+        if let Some(entry) = self.by_uid(pod::uid(&new)) {
+            entry.inbox.fail(reason, message);
+        }
     }
 
     /// The source does not have the pod any more.
@@ -169,17 +164,17 @@ impl Roster {
             self.common.tools.metrics.orphan();
             state.found.insert(uid.clone(), seen);
             let metadata = ObjectMeta { uid: Some(uid.clone()), ..ObjectMeta::default() };
-            let orphan = Arc::new(Pod { metadata, ..Pod::default() });
-            self.start(&mut state, orphan, |inbox| inbox.gone(ORPHAN_GRACE));
+            self.start(&mut state, Arc::new(Pod { metadata, ..Pod::default() }));
+            if let Some(entry) = state.entries.get(&uid) {
+                entry.inbox.gone(ORPHAN_GRACE);
+            }
         }
     }
 
-    /// Starts a worker; `first` is what it finds in its inbox.
-    fn start(self: &Arc<Self>, state: &mut State, pod: Arc<Pod>, first: impl FnOnce(&Inbox)) {
+    fn start(self: &Arc<Self>, state: &mut State, pod: Arc<Pod>) {
         let uid = pod::uid(&pod).to_owned();
         let seen = state.found.remove(&uid).unwrap_or_default();
         let entry = Entry::new(&uid, pod.clone(), seen.clone());
-        first(&entry.inbox);
         if let Some(mirror) = state.mirrors.get(&uid) {
             entry.inbox.mirror(Some(mirror.clone()));
         }
@@ -204,7 +199,7 @@ impl Roster {
         let key = pod::key(&pod);
         if let Some(next) = state.waiting.iter().position(|it| pod::key(it) == key) {
             let next = state.waiting.remove(next);
-            self.start(&mut state, next, |_| {});
+            self.start(&mut state, next);
         }
         self.ended.notify_waiters();
     }
