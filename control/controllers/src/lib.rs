@@ -6,8 +6,11 @@
 
 mod claim; // which objects an owner adopts, keeps and releases
 mod deployment; // Deployments to ReplicaSets
+mod discovery; // which resources the server has
 mod endpoints; // where the traffic of Services goes
 mod expectations; // creates and deletes the cache has not shown yet
+mod garbage; // objects whose owners are gone
+mod namespace; // namespaces that end
 mod node_ipam; // a pod network for every node
 mod node_lifecycle; // nodes that fall silent
 mod pod_gc; // pods nobody else will remove
@@ -17,6 +20,7 @@ mod root_ca; // the cluster's CA in every namespace
 mod run; // starts all of it
 mod service_account; // the default account in every namespace
 mod shared; // informers and what every controller needs
+mod status_conditions; // conditions without an update time
 mod taint_eviction; // pods leave nodes that drive them out
 mod template; // pod templates: compared, hashed, made into pods
 mod views; // the fields that are read

@@ -3,8 +3,8 @@
 use crate::node_ipam::Range;
 use crate::shared::{Context, Shared};
 use crate::{
-    CidrError, deployment, endpoints, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca,
-    service_account, taint_eviction,
+    CidrError, deployment, endpoints, garbage, namespace, node_ipam, node_lifecycle, pod_gc, replicaset,
+    root_ca, service_account, taint_eviction,
 };
 use coracle_client::Calls;
 use jiff::Timestamp;
@@ -66,6 +66,8 @@ pub async fn run(
         replicaset::start(&context("replicaset-controller"), &shared);
         endpoints::start(&context("endpointslice-controller"), &context("endpoint-controller"), &shared)
             .await;
+        garbage::start(&context("generic-garbage-collector"));
+        namespace::start(&context("namespace-controller"), &shared);
         service_account::start(&context("service-account-controller"), &shared).await;
         if !config.root_ca_pem.is_empty() {
             root_ca::start(&context("root-ca-cert-publisher"), &shared, config.root_ca_pem).await;

@@ -3,7 +3,9 @@
 use coracle_client::{CallError, Key, WorkQueue, report};
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt::Display;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -25,17 +27,21 @@ impl From<Option<Duration>> for Requeue {
 }
 
 /// A loop that brings one object at a time nearer to what is wanted.
-pub(crate) trait Reconcile: Send + Sync + 'static {
+pub(crate) trait Reconcile<K = Key>: Send + Sync + 'static {
     /// Its name in logs.
     const NAME: &'static str;
     /// Looks at one key. Calling it twice does nothing new.
-    fn reconcile(&self, key: &Key) -> impl Future<Output = Result<Requeue, CallError>> + Send;
+    fn reconcile(&self, key: &K) -> impl Future<Output = Result<Requeue, CallError>> + Send;
 }
 
+/// What can stand in a queue.
+pub(crate) trait QueueKey: Clone + Eq + Hash + Ord + Display + Send + Sync + 'static {}
+impl<K: Clone + Eq + Hash + Ord + Display + Send + Sync + 'static> QueueKey for K {}
+
 /// Runs `workers` workers over `queue` until `token` is cancelled; a key that is worked on then is finished.
-pub(crate) fn start<R: Reconcile>(
+pub(crate) fn start<K: QueueKey, R: Reconcile<K>>(
     reconciler: R,
-    queue: &Arc<WorkQueue<Key>>,
+    queue: &Arc<WorkQueue<K>>,
     workers: usize,
     tracker: &TaskTracker,
     token: &CancellationToken,
@@ -57,7 +63,7 @@ pub(crate) fn start<R: Reconcile>(
     });
 }
 
-async fn handle<R: Reconcile>(reconciler: &R, queue: &WorkQueue<Key>, key: &Key) {
+async fn handle<K: QueueKey, R: Reconcile<K>>(reconciler: &R, queue: &WorkQueue<K>, key: &K) {
     match reconciler.reconcile(key).await {
         Ok(Requeue::Done) => queue.forget(key),
         Ok(Requeue::After(delay)) => {
