@@ -120,7 +120,12 @@ impl Codec {
     }
 
     fn at(&self, object: &Object, path: &str) -> String {
-        proto::read_str(&self.ty, &object.bytes, path).unwrap_or_default().into_owned()
+        let zero = match path {
+            "spec.hostNetwork" | "spec.unschedulable" => "false",
+            "status.replicas" | "status.succeeded" => "0",
+            _ => "",
+        };
+        proto::read_str(&self.ty, &object.bytes, path).map_or_else(|| zero.to_owned(), Into::into)
     }
 }
 

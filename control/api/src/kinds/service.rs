@@ -98,6 +98,11 @@ fn keep_allocated(new: &mut Value, old: &Value) {
     let was = &old["spec"];
     with(new, "spec", |spec| {
         if has_address(spec) && has_address(was) {
+            let asked = spec["clusterIP"].clone();
+            if is_set(&asked) && asked != was["clusterIP"] && spec["clusterIPs"] == was["clusterIPs"] {
+                // Only one of the two was changed: it is meant, and refused later if it may not change.
+                spec["clusterIPs"] = json!([asked]);
+            }
             if !is_set(&spec["clusterIP"]) && !is_set(&spec["clusterIPs"]) {
                 for field in ["clusterIP", "clusterIPs"] {
                     super::tree::copy(spec, was, field);
@@ -158,6 +163,10 @@ mod tests {
         assert_eq!(new["spec"]["clusterIP"], "10.0.0.1");
         assert_eq!(new["spec"]["ports"][0]["nodePort"], 30_000);
         assert!(new["spec"]["ports"][1]["nodePort"].is_null());
+        let mut other =
+            json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.1"]}});
+        keep_allocated(&mut other, &old);
+        assert_eq!(other["spec"]["clusterIPs"], json!(["10.0.0.2"]));
         let mut outside = json!({"spec": {"type": "ExternalName"}});
         keep_allocated(&mut outside, &old);
         assert!(outside["spec"]["clusterIP"].is_null());

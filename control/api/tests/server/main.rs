@@ -4,6 +4,7 @@
 mod access;
 mod deletion;
 mod harness;
+mod kinds;
 mod lists;
 mod services;
 mod subresources;
