@@ -11,6 +11,7 @@ pub mod cache; // every resource's objects as encoded bytes, and who watches
 mod call; // one request on its way
 mod codec; // an object's forms
 mod config; // what the server is told at start
+pub mod connect; // bytes to and from kubelets, pods and services
 mod error; // how requests fail
 pub mod http; // requests and answers as HTTP sees them
 pub mod kinds; // what is particular to one kind
