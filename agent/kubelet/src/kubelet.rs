@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_client::{EventRecorder, report};
-use coracle_cri::{CriError, RuntimeHandle};
+use coracle_cri::{CriError, RuntimeHandle, proto as v1};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cgroup::{CgroupError, CgroupManager};
-use crate::config::KubeletConfig;
+use crate::config::{CgroupDriver, KubeletConfig};
 use crate::events::{Events, Silent, ToApi};
 use crate::gc;
 use crate::house::{House, Rooms};
@@ -67,7 +67,8 @@ impl Kubelet {
     pub async fn new(deps: KubeletDeps) -> Result<Self, KubeletError> {
         let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
         let metrics = Arc::new(Metrics::new());
-        let config = deps.config.clone();
+        let config = with_runtimes_driver(&deps).await?;
+        let deps = KubeletDeps { config: config.clone(), ..deps };
         let cgroups = CgroupManager::new(config.clone()).map_err(KubeletError::Cgroups)?;
         let (client, runtime) = (deps.client.clone(), deps.runtime.clone());
         let reporter = NodeReporter::new(NodeDeps { config: config.clone(), client, runtime });
@@ -187,6 +188,23 @@ impl Drop for Kubelet {
     fn drop(&mut self) {
         self.token.cancel();
     }
+}
+
+/// The runtime's word on the cgroup driver goes before the configuration's: with two minds, no container starts.
+async fn with_runtimes_driver(deps: &KubeletDeps) -> Result<Arc<KubeletConfig>, KubeletError> {
+    let said = deps.runtime.runtime_config().await.map_err(KubeletError::Runtime)?;
+    let driver = match said.and_then(|it| it.linux).map(|it| it.cgroup_driver()) {
+        Some(v1::CgroupDriver::Systemd) => CgroupDriver::Systemd,
+        Some(v1::CgroupDriver::Cgroupfs) => CgroupDriver::Cgroupfs,
+        None => return Ok(deps.config.clone()),
+    };
+    if driver == deps.config.cgroups.driver {
+        return Ok(deps.config.clone());
+    }
+    tracing::info!(?driver, "cgroup driver as the runtime says");
+    let mut config = KubeletConfig::clone(&deps.config);
+    config.cgroups.driver = driver;
+    Ok(Arc::new(config))
 }
 
 async fn features(runtime: &RuntimeHandle) -> Result<RuntimeFeatures, CriError> {

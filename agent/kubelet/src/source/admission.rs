@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm
 
 use crate::pod;
 use crate::resources::{Amounts, pod_requests};
+use crate::translate::forbidden_sysctl;
 
 /// Why a node does not take a pod: the reason and message of its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,14 @@ impl Refusal {
 
     fn predicate(name: &str, why: &str) -> Self {
         Self::of(name, format!("Predicate {name} failed: {why}"))
+    }
+}
+
+/// Asks whether the pod sets kernel parameters that it may not set.
+pub fn admit_sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
+    match forbidden_sysctl(pod, allowed) {
+        Some((reason, message)) => Err(Refusal::of(reason, message)),
+        None => Ok(()),
     }
 }
 

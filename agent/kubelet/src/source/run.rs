@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::admit;
+use super::admission::{admit, admit_sysctls};
 use super::files::{self, Found};
 use super::mirror;
 use crate::config::KubeletConfig;
@@ -218,6 +218,7 @@ impl Sources {
             Some(node) => admit(&new, others.iter().map(AsRef::as_ref), node, max_pods),
             None => admit(&new, others.iter().map(AsRef::as_ref), &Node::default(), max_pods),
         };
+        let answer = answer.and_then(|()| admit_sysctls(&new, &self.deps.config.pods.allowed_unsafe_sysctls));
         match answer {
             Ok(()) => roster.put(new),
             // Without the node's labels there is nothing to compare with: the scheduler's word stands.

@@ -89,33 +89,29 @@ impl VolumeManager {
     /// Sets up everything that the pod's containers mount. Idempotent: what stands is left alone, what is missing is
     /// made. Registers the pod's references with the object source. An error is retried by calling again.
     pub async fn mount(&self, pod: &Pod) -> Result<PodVolumes, VolumeError> {
-        let uid = uid(pod);
-        let entry = loop {
-            let entry = self.entry(uid);
-            let state = entry.state.lock().await;
+        loop {
+            let entry = self.entry(uid(pod));
+            let mut state = entry.state.lock().await;
             if state.gone {
+                // Taken down while we waited for our turn: what is set up now belongs to a new entry.
                 continue;
             }
             if let Some(mounted) = &state.mounted {
                 return Ok(mounted.clone());
             }
-            drop(state);
-            break entry;
-        };
-        self.deps.objects.register(pod);
-        let mut state = entry.state.lock().await;
-        let (mounted, renew_at) = self.set_up(pod, |_| true).await?;
-        state.mounted = Some(mounted.clone());
-        *lock(&entry.watch) = Watch {
-            pod: slim::changing(pod).map(Arc::new),
-            refs: references(pod).into_iter().collect(),
-            renew_at,
-        };
-        drop(state);
-        if renew_at.is_some() {
-            self.woken.notify_one();
+            self.deps.objects.register(pod);
+            let (mounted, renew_at) = self.set_up(pod, |_| true).await?;
+            state.mounted = Some(mounted.clone());
+            *lock(&entry.watch) = Watch {
+                pod: slim::changing(pod).map(Arc::new),
+                refs: references(pod).into_iter().collect(),
+                renew_at,
+            };
+            if renew_at.is_some() {
+                self.woken.notify_one();
+            }
+            return Ok(mounted);
         }
-        Ok(mounted)
     }
 
     /// Brings configMap, secret, downwardAPI and projected content up to date, each in one swap. To be called when
@@ -208,7 +204,9 @@ impl VolumeManager {
             Ok::<_, VolumeError>((volume.name.clone(), prepared))
         });
         let prepared = futures::future::try_join_all(preparing).await?;
-        let renew_at = prepared.iter().filter_map(|(_, it)| it.renew_at).min();
+        // A server whose clock is far from ours must not make us ask without end.
+        let soonest = Timestamp::now() + SignedDuration::from_secs(30);
+        let renew_at = prepared.iter().filter_map(|(_, it)| it.renew_at).min().map(|it| it.max(soonest));
         let work: Vec<(String, Work)> = prepared.into_iter().map(|(name, it)| (name, it.work)).collect();
         let folder = self.deps.config.paths.pod(uid(pod));
         let by_name = blocking(uid(pod), move || {

@@ -36,7 +36,7 @@ fn open_below(root: &Path, sub: &Path) -> Result<OwnedFd, VolumeError> {
         Err(nix::Error::ENOENT) => {}
         Err(err) => return Err(failed(err)),
     }
-    let mode = fstat(&top).map_err(failed)?.st_mode & 0o777;
+    let mode = fstat(&top).map_err(failed)?.st_mode & 0o2777;
     let mut at = top;
     for part in sub.components() {
         let name = Path::new(part.as_os_str());
