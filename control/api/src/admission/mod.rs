@@ -1,6 +1,9 @@
 //! Admission: an ordered list of rules that may change or refuse a write after authorization and before storage.
 
+mod absent; // kinds without effect on this server are refused
+mod classes; // DefaultStorageClass, DefaultIngressClass, RuntimeClass
 mod lifecycle; // NamespaceLifecycle
+mod limits; // LimitRanger
 mod nodes; // NodeRestriction, TaintNodesByCondition
 mod pods; // Priority, DefaultTolerationSeconds
 mod roles; // no one grants more than they have
@@ -94,12 +97,17 @@ impl Chain {
     pub fn standard() -> Self {
         Self(vec![
             Box::new(lifecycle::NamespaceLifecycle),
+            Box::new(limits::LimitRanger),
             Box::new(service_account::ServiceAccount),
             Box::new(nodes::NodeRestriction),
             Box::new(nodes::TaintNodesByCondition),
             Box::new(pods::Priority),
             Box::new(pods::DefaultTolerationSeconds),
+            Box::new(classes::DefaultStorageClass),
+            Box::new(classes::RuntimeClass),
+            Box::new(classes::DefaultIngressClass),
             Box::new(roles::NoEscalation),
+            Box::new(absent::Absent),
         ])
     }
 

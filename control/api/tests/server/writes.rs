@@ -221,3 +221,38 @@ async fn a_pod_gets_its_account_token_tolerations_and_priority() {
     assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["name"], volume);
     assert!(!pod["metadata"]["managedFields"].to_string().contains("kube-api-access"));
 }
+
+#[tokio::test]
+async fn limits_of_a_namespace_fill_in_and_refuse() {
+    let server = Server::start().await;
+    let range = json!({ "metadata": { "name": "l" }, "spec": { "limits": [
+        { "type": "Container", "default": { "cpu": "1" }, "defaultRequest": { "cpu": "500m" }, "max": { "cpu": "1" } },
+    ] } });
+    server.post("/api/v1/namespaces/default/limitranges", &range.to_string()).await.ok();
+    let pod = |name: &str, limit: Value| {
+        json!({
+            "metadata": { "name": name },
+            "spec": { "containers": [{ "name": "c", "image": "i", "resources": { "limits": limit } }] },
+        })
+        .to_string()
+    };
+    let made = server.post(PODS, &pod("a", json!({}))).await.ok();
+    assert_eq!(made["spec"]["containers"][0]["resources"]["requests"]["cpu"], "500m");
+    let refused = server.post(PODS, &pod("b", json!({ "cpu": "2" }))).await;
+    assert!(
+        refused.failure().ends_with("maximum cpu usage per Container is 1, but limit is 2"),
+        "{}",
+        refused.failure()
+    );
+}
+
+#[tokio::test]
+async fn what_would_have_no_effect_is_refused_by_name() {
+    let server = Server::start().await;
+    let quota = json!({ "metadata": { "name": "q" }, "spec": { "hard": { "pods": "1" } } });
+    let refused = server.post("/api/v1/namespaces/default/resourcequotas", &quota.to_string()).await;
+    assert_eq!(
+        refused.failure(),
+        "403 Forbidden: resourcequotas \"q\" is forbidden: not available on this server yet: quotas are not enforced"
+    );
+}
