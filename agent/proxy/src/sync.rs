@@ -130,12 +130,15 @@ impl Proxy {
         health: &Arc<Health>,
     ) -> (Informer<Service>, Informer<Slice>) {
         let services = Endpoint::new(self.client.clone(), &Resource::core("services"), "");
-        let params = Params::<Service>::all().labels("!service.kubernetes.io/service-proxy-name");
+        let params = Params::<Service>::all()
+            .labels("!service.kubernetes.io/service-proxy-name")
+            .transform(Service::shrink);
         let services = Informer::start(services, params, tracker, stop.clone());
         let slices = Resource::new("discovery.k8s.io", "v1", "endpointslices");
         let slices = Endpoint::new(self.client.clone(), &slices, "");
         let params = Params::<Slice>::all()
             .labels("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name")
+            .transform(Slice::shrink)
             .index(BY_SERVICE, |slice| slice.service_key().map(|key| key.to_string()).into_iter().collect());
         let slices = Informer::start(slices, params, tracker, stop.clone());
         let mark = {

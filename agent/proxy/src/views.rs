@@ -119,6 +119,12 @@ pub(crate) struct SlicePort {
 coracle_client::slim_view!(Service, Slice);
 
 impl Service {
+    /// Keeps what rules need, and nothing else.
+    pub(crate) fn shrink(&mut self) {
+        shrink(&mut self.metadata);
+        self.metadata.labels.retain(|key, _| key == OTHER_PROXY || key == HEADLESS);
+    }
+
     /// True for a service whose cluster IPs this proxy answers.
     pub(crate) fn is_proxied(&self) -> bool {
         let ours = self.metadata.label(OTHER_PROXY).is_none() && self.metadata.label(HEADLESS).is_none();
@@ -133,10 +139,23 @@ impl Service {
 }
 
 impl Slice {
+    /// Keeps what rules need, and nothing else.
+    pub(crate) fn shrink(&mut self) {
+        shrink(&mut self.metadata);
+        self.metadata.labels.retain(|key, _| key == SERVICE_NAME || key == HEADLESS);
+    }
+
     /// The service that this slice is of.
     pub(crate) fn service(&self) -> Option<&str> {
         self.metadata.label(SERVICE_NAME).filter(|_| self.metadata.label(HEADLESS).is_none())
     }
+}
+
+fn shrink(meta: &mut Meta) {
+    meta.annotations.clear();
+    meta.owner_references = Vec::new();
+    meta.finalizers = Vec::new();
+    meta.uid = String::new();
 }
 
 /// Other servers write `null` for an empty list.

@@ -78,6 +78,24 @@ fn from_everywhere_to_an_endpoint_and_back() {
 }
 
 #[test]
+fn pods_are_known_by_their_bridge_too() {
+    let (host, api) = (Host::new(), FakeApi::new());
+    serve(&host.pods[0], "10.77.0.2:8080", "one");
+    api.create(SERVICES, service("web", "10.96.0.5", json!({})));
+    api.create(SLICES, slice("web", http(), &["10.77.0.2"]));
+    let config = ProxyConfig { pod_traffic: PodTraffic::Interface("br0".into()), ..config() };
+    let client = || api.client();
+    let proxy =
+        |token: CancellationToken| async move { Proxy::new(config, client()).run(token).await.unwrap() };
+    host.with(proxy, || {
+        until(&"one 10.77.0.3".to_owned(), || ask(&host.pods[1], "10.96.0.5:80"));
+        assert_eq!(ask(&host.client, "10.96.0.5:80"), "one 10.77.0.1", "not a pod: masqueraded");
+        assert_eq!(ask(&host.node, "10.96.0.5:80"), "one 10.77.0.1", "the node itself");
+        assert_eq!(ask(&host.pods[0], "10.96.0.5:80"), "one 10.77.0.1", "itself, through the bridge");
+    });
+}
+
+#[test]
 fn endpoints_come_and_go() {
     let (host, api) = (Host::new(), FakeApi::new());
     serve(&host.pods[0], "10.77.0.2:8080", "one");
