@@ -11,6 +11,7 @@ use super::{KindOps, Printer};
 /// Nodes.
 pub static NODE: KindOps = KindOps {
     default: |object| {
+        with(object, "spec", |spec| super::tree::first_of_list(spec, "podCIDR", "podCIDRs", None));
         with(object, "status", |status| {
             let capacity = status["capacity"].clone();
             if is_set(&capacity) {
@@ -282,6 +283,23 @@ mod tests {
         node["status"]["conditions"][0]["status"] = "Unknown".into();
         node["spec"]["unschedulable"] = true.into();
         assert_eq!(node_cells(&node, now)[1], "NotReady,SchedulingDisabled");
+    }
+
+    #[test]
+    fn one_block_and_the_list_of_blocks_agree() {
+        let check = |spec: Value, expected: Value| {
+            let mut node = json!({"spec": spec});
+            (NODE.default)(&mut node);
+            assert_eq!(node["spec"], expected);
+        };
+        check(json!({}), json!({}));
+        check(json!({"podCIDR": "a"}), json!({"podCIDR": "a", "podCIDRs": ["a"]}));
+        check(json!({"podCIDRs": ["a", "b"]}), json!({"podCIDR": "a", "podCIDRs": ["a", "b"]}));
+        check(
+            json!({"podCIDR": "a", "podCIDRs": ["a", "b"]}),
+            json!({"podCIDR": "a", "podCIDRs": ["a", "b"]}),
+        );
+        check(json!({"podCIDR": "c", "podCIDRs": ["a", "b"]}), json!({"podCIDR": "c", "podCIDRs": ["c"]}));
     }
 
     #[test]

@@ -112,8 +112,7 @@ fn validate_event(object: &Value) -> Vec<FieldError> {
     if fits {
         return Vec::new();
     }
-    let why = if about.is_empty() { "not allowed on this type" } else { "does not match event.namespace" };
-    vec![FieldError::invalid(&path, about, why)]
+    vec![FieldError::invalid(&path, about, "does not match event.namespace")]
 }
 
 fn event_cells(object: &Value, now: Timestamp) -> Vec<Value> {

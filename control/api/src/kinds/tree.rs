@@ -105,3 +105,23 @@ pub fn copy(to: &mut Value, from: &Value, field: &str) {
         }
     }
 }
+
+/// Brings an old field and the list that came after it into agreement: the field is the list's first item (or the
+/// `inner` field of it), and where they differ the old field is meant.
+pub fn first_of_list(object: &mut Value, field: &str, list_field: &str, inner: Option<&str>) {
+    let first = list(&object[list_field]).first().map(|item| match inner {
+        Some(inner) => text(&item[inner]).to_owned(),
+        None => text(item).to_owned(),
+    });
+    let single = text(&object[field]).to_owned();
+    match (single.is_empty(), first) {
+        (true, Some(first)) => object[field] = first.into(),
+        (false, first) if first.as_deref() != Some(&single) => {
+            object[list_field] = match inner {
+                Some(inner) => serde_json::json!([{ inner: single }]),
+                None => serde_json::json!([single]),
+            };
+        }
+        _ => {}
+    }
+}

@@ -152,8 +152,7 @@ impl Writer {
             }
             self.compact_a_piece();
         }
-        if let Err(error) = self.connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);")
-        {
+        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE);") {
             tracing::warn!(path = %self.shared.path.display(), %error, "could not fold the log at close");
         }
     }

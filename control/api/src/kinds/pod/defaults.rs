@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::kinds::tree::{default, default_zero, each, entries, flag, int, is_set, list, text, with};
+use crate::kinds::tree::{
+    default, default_zero, each, entries, first_of_list, flag, int, is_set, list, text, with,
+};
 
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
@@ -21,6 +23,10 @@ pub fn pod(pod: &mut Value) {
             }
         }
         tidy_service_account(spec);
+    });
+    with(pod, "status", |status| {
+        first_of_list(status, "podIP", "podIPs", Some("ip"));
+        first_of_list(status, "hostIP", "hostIPs", Some("ip"));
     });
 }
 
@@ -217,6 +223,17 @@ mod tests {
         let once = object.clone();
         pod(&mut object);
         assert_eq!(object, once, "twice is once");
+    }
+
+    #[test]
+    fn an_address_is_also_in_the_list() {
+        let mut object = json!({"status": {"podIP": "10.0.0.1", "hostIPs": [{"ip": "10.1.0.1"}]}});
+        pod(&mut object);
+        assert_eq!(
+            object["status"],
+            json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}], "hostIP": "10.1.0.1",
+                "hostIPs": [{"ip": "10.1.0.1"}]})
+        );
     }
 
     #[test]
