@@ -18,7 +18,9 @@ use crate::metrics::Metrics;
 use crate::node::{NodeDeps, NodeError, NodeReporter};
 use crate::objects::{ObjectSource, Watched};
 use crate::observe::{self, RelistDeps};
+use crate::server::{self, ServerDeps, ServerError};
 use crate::source::{SourceDeps, Sources};
+use crate::stats::Stats;
 use crate::translate::{RuntimeFeatures, TranslateDeps, Translator};
 use crate::volume::{VolumeDeps, VolumeManager};
 use crate::worker::{Api, Common, NoApi, PodApi, Roster, Tools};
@@ -46,6 +48,9 @@ pub enum KubeletError {
     /// The machine's facts.
     #[error("find out about this node")]
     Node(#[source] NodeError),
+    /// The server on 10250 or the health port.
+    #[error("serve the kubelet's API")]
+    Server(#[source] ServerError),
     /// The runtime does not answer.
     #[error("look at what the container runtime has")]
     Runtime(#[source] CriError),
@@ -170,17 +175,35 @@ impl Kubelet {
         self.tracker.spawn(observe::run(relist, self.token.clone()));
         let (tracker, of_sources) = (self.tracker.clone(), self.token.clone());
         self.tracker.spawn(async move { sources.run(&tracker, of_sources).await });
-        token.cancelled().await;
+        let mut serving = self.tracker.spawn(server::serve(self.server(), self.token.clone()));
+        // A server that cannot begin ends the kubelet; all that runs is told to end below, either way.
+        let ended = tokio::select! {
+            () = token.cancelled() => Ok(()),
+            ended = &mut serving => ended.unwrap_or(Ok(())).map_err(KubeletError::Server),
+        };
         self.token.cancel();
         self.tracker.close();
-        let ended = tokio::time::timeout(Duration::from_secs(5), async {
+        let all = tokio::time::timeout(Duration::from_secs(5), async {
             self.roster.drain().await;
             self.tracker.wait().await;
         });
-        if ended.await.is_err() {
+        if all.await.is_err() {
             tracing::warn!("some work was still under way when the kubelet ended");
         }
-        Ok(())
+        ended
+    }
+
+    fn server(&self) -> ServerDeps {
+        let (config, runtime) = (self.deps.config.clone(), self.deps.runtime.clone());
+        let cgroups = self.rooms.cgroups.clone();
+        ServerDeps {
+            stats: Stats::new(config.clone(), runtime.clone(), cgroups),
+            config,
+            client: self.deps.client.clone(),
+            runtime,
+            node: self.roster.clone(),
+            metrics: self.metrics.clone(),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod observe; // what the runtime has, and signals that it changed
 pub mod pod; // short answers about a Pod
 pub mod probe; // liveness, readiness, startup
 pub mod resources; // requests and limits as numbers: QoS, shares, OOM score
+pub mod server; // the HTTPS server on 10250, health on 10248
 pub mod source; // where pods come from, and whether this node takes them
 pub mod stats; // /stats/summary and /metrics/resource, on demand
 pub mod status; // a pod's status, computed and written when it differs

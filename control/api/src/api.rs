@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use coracle_schema::openapi::{self, OpenApi};
+use tokio::sync::Semaphore;
 
 use crate::admission::Chain;
 use crate::auth::{AuthIndex, Authenticator, Authorizer, TokenAuthority};
@@ -13,9 +14,12 @@ use crate::error::Outcome;
 use crate::http::connect::Connect;
 use crate::http::paths::GIT_VERSION;
 use crate::metrics::Metrics;
-use crate::registry::Registry;
+use crate::registry::{EventLease, Registry};
 use crate::resources::RESOURCES;
 use crate::services::ServiceAddresses;
+
+/// Requests of clients outside this process that are worked on at once; upstream's two limits together.
+const INFLIGHT: usize = 600;
 
 /// The server's inside.
 pub struct Api {
@@ -35,6 +39,10 @@ pub struct Api {
     pub tokens: Arc<TokenAuthority>,
     /// Addresses and ports of Services.
     pub services: ServiceAddresses,
+    /// What events hang on.
+    pub event_lease: EventLease,
+    /// Places for requests that are not long-running.
+    pub places: Semaphore,
     /// OpenAPI documents.
     pub openapi: OpenApi,
     /// What is counted.
@@ -69,6 +77,8 @@ impl Api {
             connect: config.connect,
             tokens: config.tokens,
             services,
+            event_lease: EventLease::default(),
+            places: Semaphore::new(INFLIGHT),
             openapi: OpenApi::new(GIT_VERSION, described()),
             metrics: Metrics::default(),
             config: Settings {

@@ -1,5 +1,7 @@
 //! What is there from the first start: namespaces, roles, priority classes, the `kubernetes` Service.
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -33,9 +35,7 @@ pub async fn run(api: &Api) -> Outcome<()> {
         let class = object("scheduling.k8s.io/v1", "PriorityClass", "", name, body);
         ensure(api, "scheduling.k8s.io", "priorityclasses", class).await?;
     }
-    for default in auth::bootstrap::objects() {
-        reconcile_role(api, default).await?;
-    }
+    reconcile_roles(api).await?;
     let ranges: Vec<String> = api.config.service_cidrs.iter().map(ToString::to_string).collect();
     let range = object(
         "networking.k8s.io/v1",
@@ -99,6 +99,20 @@ async fn put(api: &Api, group: &str, resource: &str, wanted: Value, fields: &[&s
         Ok(tree.value)
     };
     api.update_with(Writer { call: &call, options: &options }, target, &make).await.map(|_| ())
+}
+
+/// Many at once, so that they share the store's commits.
+async fn reconcile_roles(api: &Api) -> Outcome<()> {
+    let (bindings, roles): (Vec<_>, Vec<_>) =
+        auth::bootstrap::objects().into_iter().partition(|default| default.resource.ends_with("bindings"));
+    for objects in [roles, bindings] {
+        let mut running: FuturesUnordered<_> =
+            objects.into_iter().map(|default| reconcile_role(api, default)).collect();
+        while let Some(done) = running.next().await {
+            done?;
+        }
+    }
+    Ok(())
 }
 
 async fn reconcile_role(api: &Api, default: auth::bootstrap::BootstrapObject) -> Outcome<()> {

@@ -128,8 +128,11 @@ impl Observed {
         self.containers.iter().find(|it| it.id == id)
     }
 
-    /// Puts in what was seen of one container, in its place.
+    /// Puts in what was seen of one container, in its place. An older look at one that has ended since is no news.
     pub fn put_container(&mut self, seen: ContainerSeen) {
+        if self.by_id(&seen.id).is_some_and(|it| it.exit().is_some()) && seen.exit().is_none() {
+            return;
+        }
         self.containers.retain(|it| it.id != seen.id);
         self.containers.push(seen);
         self.sort();

@@ -70,20 +70,6 @@ pub fn status_of(f: &Facts<'_>) -> PodStatus {
     }
 }
 
-/// The status of a pod that the node refuses: never started.
-pub fn refused(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> PodStatus {
-    let before = pod.status.clone().unwrap_or_default();
-    PodStatus {
-        phase: Some("Failed".into()),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        start_time: before.start_time.or(Some(Time(whole(now)))),
-        qos_class: Some(pod::qos_class(pod).to_owned()),
-        observed_generation: pod.metadata.generation,
-        ..PodStatus::default()
-    }
-}
-
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }

@@ -64,6 +64,8 @@ pub(super) struct Context {
     pub target: Option<String>,
     /// The container as last seen.
     pub container: Option<ContainerSeen>,
+    /// The hook has had its turn: an earlier stop ran it.
+    pub hook_done: bool,
     /// The last status, before the object goes.
     pub last_status: Option<serde_json::Value>,
 }
@@ -94,13 +96,13 @@ impl Hand {
         Report { subject, news }
     }
 
-    /// Everything that the runtime has of the pod.
-    pub async fn look(self) -> Report {
+    /// Everything that the runtime has of the pod, begun when `reports` reports had come in.
+    pub async fn look(self, reports: u64) -> Report {
         let uid = pod::uid(&self.pod).to_owned();
         let found = self.call("list_pod", None, observe::of_pod(&self.tools.runtime, &uid)).await;
         let news = match found {
-            Ok(seen) => News::Everything(seen),
-            Err(_) => News::Doubt,
+            Ok(seen) => News::Everything(seen, reports),
+            Err(err) => News::Blind(Problem::new("FailedPodSandBoxStatus", cri(&err))),
         };
         Report { subject: None, news: vec![news] }
     }
@@ -325,6 +327,7 @@ impl Hand {
         let hook = container.as_ref().and_then(|it| it.lifecycle.as_ref()?.pre_stop.as_ref());
         if let (Some(hook), Some(container)) = (hook, &container)
             && !grace.is_zero()
+            && !context.hook_done
             && context.container.as_ref().is_none_or(ContainerSeen::is_alive)
         {
             let ip = context.pod_ips.first().map(ToString::to_string).unwrap_or_default();

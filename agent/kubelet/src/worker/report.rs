@@ -28,8 +28,10 @@ pub(super) enum News {
     SandboxGone(String),
     /// A sandbox's network is torn down.
     SandboxStopped(String),
-    /// Everything, anew.
-    Everything(Observed),
+    /// Everything, anew; as it was when this many reports had come in.
+    Everything(Observed, u64),
+    /// The runtime could not be looked at.
+    Blind(Problem),
     /// The table is not to be trusted: a call may or may not have had its effect.
     Doubt,
     /// Cgroup and volumes.

@@ -105,6 +105,10 @@ impl Roster {
 
     /// A pod is new, or changed. Starts its worker, or tells it.
     pub fn put(self: &Arc<Self>, new: Arc<Pod>) {
+        self.take(new, None);
+    }
+
+    fn take(self: &Arc<Self>, new: Arc<Pod>, refused: Option<(&str, &str)>) {
         let mut state = self.lock();
         let uid = pod::uid(&new).to_owned();
         if let Some(entry) = state.entries.get(&uid) {
@@ -118,15 +122,16 @@ impl Roster {
         if held {
             return state.waiting.push(new);
         }
-        self.start(&mut state, new);
+        self.start(&mut state, new, |inbox| {
+            if let Some((reason, message)) = refused {
+                inbox.fail(reason, message);
+            }
+        });
     }
 
-    /// A pod that the node refuses.
+    /// A pod that the node refuses: it fails before anything is begun for it.
     pub fn refuse(self: &Arc<Self>, new: Arc<Pod>, reason: &str, message: &str) {
-        self.put(new.clone());
-        if let Some(entry) = self.by_uid(pod::uid(&new)) {
-            entry.inbox.fail(reason, message);
-        }
+        self.take(new, Some((reason, message)));
     }
 
     /// The source does not have the pod any more.
@@ -164,17 +169,17 @@ impl Roster {
             self.common.tools.metrics.orphan();
             state.found.insert(uid.clone(), seen);
             let metadata = ObjectMeta { uid: Some(uid.clone()), ..ObjectMeta::default() };
-            self.start(&mut state, Arc::new(Pod { metadata, ..Pod::default() }));
-            if let Some(entry) = state.entries.get(&uid) {
-                entry.inbox.gone(ORPHAN_GRACE);
-            }
+            let orphan = Arc::new(Pod { metadata, ..Pod::default() });
+            self.start(&mut state, orphan, |inbox| inbox.gone(ORPHAN_GRACE));
         }
     }
 
-    fn start(self: &Arc<Self>, state: &mut State, pod: Arc<Pod>) {
+    /// Starts a worker; `first` is what it finds in its inbox.
+    fn start(self: &Arc<Self>, state: &mut State, pod: Arc<Pod>, first: impl FnOnce(&Inbox)) {
         let uid = pod::uid(&pod).to_owned();
         let seen = state.found.remove(&uid).unwrap_or_default();
         let entry = Entry::new(&uid, pod.clone(), seen.clone());
+        first(&entry.inbox);
         if let Some(mirror) = state.mirrors.get(&uid) {
             entry.inbox.mirror(Some(mirror.clone()));
         }
@@ -199,7 +204,7 @@ impl Roster {
         let key = pod::key(&pod);
         if let Some(next) = state.waiting.iter().position(|it| pod::key(it) == key) {
             let next = state.waiting.remove(next);
-            self.start(&mut state, next);
+            self.start(&mut state, next, |_| {});
         }
         self.ended.notify_waiters();
     }

@@ -72,7 +72,11 @@ pub(super) struct Worker {
     first_seen: Instant,
     pulled_for: Duration,
     ran: bool,
+    /// Whether the table can be trusted: Due, a look is wanted; Failed, the runtime did not answer.
+    look: Attempt,
     looking: bool,
+    /// How many actions have reported: a look that began before the last one is stale.
+    reports: u64,
 }
 
 impl Worker {
@@ -106,21 +110,23 @@ impl Worker {
             first_seen: Instant::now(),
             pulled_for: Duration::ZERO,
             ran,
+            look: Attempt::Done,
             looking: false,
+            reports: 0,
         }
     }
 
     /// Works until nothing of the pod is left, or until told to leave it alone.
     pub async fn run(mut self, token: CancellationToken) {
+        // The list that we were given has neither addresses nor exits: nothing is done before a look that succeeds.
         if !self.seen.is_empty() {
-            // The list that we were given has neither addresses nor exits.
-            let report = self.hand().look().await;
-            self.apply(report);
+            self.look = Attempt::Due;
         }
         let wake = self.entry.inbox.wake();
         loop {
             self.read_mail();
             let now = Timestamp::now();
+            self.look_if_due(now);
             self.decide_ending(now);
             let plan = self.plan(now);
             self.tell_waiting(&plan);
@@ -180,9 +186,22 @@ impl Worker {
             let settling = self.hand().settle(id, is_sandbox);
             self.works.spawn(settling);
         }
-        if mail.look && !self.looking {
+        if mail.look {
+            self.doubt();
+        }
+    }
+
+    /// The table is not to be trusted. One that could not be had a moment ago waits for its turn.
+    fn doubt(&mut self) {
+        if self.look == Attempt::Done {
+            self.look = Attempt::Due;
+        }
+    }
+
+    fn look_if_due(&mut self, now: Timestamp) {
+        if !self.looking && self.look.is_due(now) {
             self.looking = true;
-            let looking = self.hand().look();
+            let looking = self.hand().look(self.reports);
             self.works.spawn(looking);
         }
     }
@@ -263,6 +282,9 @@ impl Worker {
     }
 
     fn follow(&mut self, plan: &Plan, now: Timestamp) {
+        if self.look != Attempt::Done {
+            return; // a plan from a table that may be wrong is not carried out
+        }
         for action in &plan.actions {
             self.begin(action, now);
         }
@@ -273,6 +295,7 @@ impl Worker {
 
     fn begin(&mut self, action: &Action, now: Timestamp) {
         let subject = action.subject();
+        let mut replaces = false;
         let busy = match action {
             Action::Cancel { .. } => {
                 if let Some(handle) = self.handles.remove(&subject) {
@@ -286,6 +309,7 @@ impl Worker {
                 // A sooner deadline takes the place of a later one: only waiting is cut short.
                 if let Some(handle) = self.handles.remove(&subject) {
                     handle.abort();
+                    replaces = true;
                 }
                 Busy::Stopping(pod::after(now, *grace))
             }
@@ -307,7 +331,7 @@ impl Worker {
             let why = reason::of(action, &self.pod, &self.seen, self.ending.as_ref());
             self.entry.timeline.add(timeline::Kind::Decision, action.to_string(), None, why);
         }
-        let context = self.context(action);
+        let context = Context { hook_done: replaces, ..self.context(action) };
         self.memory.busy.insert(subject.clone(), busy);
         let handle = self.works.spawn(self.hand().carry_out(action.clone(), context));
         self.handles.insert(subject, handle);
@@ -330,6 +354,7 @@ impl Worker {
             target: target.map(|it| it.id.clone()),
             container: self.seen.latest(name).cloned(),
             last_status: if *action == Action::Delete { self.status.rest() } else { None },
+            hook_done: false,
         }
     }
 
@@ -412,7 +437,7 @@ impl Worker {
     fn wake_at(&self, plan: &Plan, now: Timestamp) -> Option<Timestamp> {
         let deadline = active_deadline(&self.pod, self.status.base().start_time.as_ref().map(|it| it.0));
         let deadline = deadline.filter(|it| *it > now && self.failed.is_none());
-        [plan.wake_at, self.status.wake_at(now), deadline].into_iter().flatten().min()
+        [plan.wake_at, self.status.wake_at(now), self.look.wake_at(now), deadline].into_iter().flatten().min()
     }
 
     fn note_phase(&mut self, status: &k8s_openapi::api::core::v1::PodStatus) {
@@ -446,12 +471,17 @@ impl Worker {
                     self.handles.remove(&subject);
                     self.memory.busy.remove(&subject);
                 }
-                self.entry.inbox.look_again();
+                self.looking = false;
+                self.doubt();
             }
         }
     }
 
     fn apply(&mut self, report: Report) {
+        let looked = |it: &News| matches!(it, News::Everything(..) | News::Blind(_) | News::Status(_));
+        if !report.news.iter().all(looked) {
+            self.reports += 1;
+        }
         if let Some(subject) = report.subject {
             // An action that was replaced while it ended leaves the new one's mark alone.
             if self.handles.get(&subject).is_none_or(AbortHandle::is_finished) {
@@ -485,14 +515,19 @@ impl Worker {
                 }
                 memory.stopped_sandboxes.insert(id);
             }
-            News::Everything(seen) => {
+            News::Everything(seen, reports) => {
                 self.looking = false;
-                self.seen = seen;
+                // Something ended meanwhile: what it found out is newer than this.
+                self.look = if reports == self.reports { Attempt::Done } else { Attempt::Due };
+                if self.look == Attempt::Done {
+                    self.seen = seen;
+                }
             }
-            News::Doubt => {
+            News::Blind(problem) => {
                 self.looking = false;
-                self.entry.inbox.look_again();
+                self.look = self.look.failed(problem.reason, problem.message, now, QUICK);
             }
+            News::Doubt => self.doubt(),
             News::Mounted(result) => settle(&mut memory.mounted, result, now, QUICK),
             News::SandboxRun(result) => {
                 let ok = result.is_ok();

@@ -25,7 +25,8 @@ pub(super) struct StatusKeeper {
     wanted: PodStatus,
     /// The mirror pod, where the pod is static.
     mirror: Option<Arc<Pod>>,
-    in_flight: bool,
+    /// The uid of the object that is being written to.
+    in_flight: Option<String>,
     attempt: Attempt,
     object_gone: bool,
 }
@@ -69,13 +70,13 @@ impl StatusKeeper {
 
     /// What to write, and to which object; none when nothing is to be written now.
     pub fn due(&mut self, pod: &Arc<Pod>, now: Timestamp) -> Option<(Arc<Pod>, serde_json::Value)> {
-        if self.in_flight || self.object_gone || !(self.attempt.is_due(now) || self.attempt == Attempt::Done)
+        if self.in_flight.is_some() || self.object_gone || !(self.attempt.is_due(now) || self.attempt == Attempt::Done)
         {
             return None;
         }
         let object = if pod::is_static(pod) { self.mirror.clone()? } else { pod.clone() };
         let patch = status::difference(&self.before, &self.wanted)?;
-        self.in_flight = true;
+        self.in_flight = Some(pod::uid(&object).to_owned());
         Some((object, patch))
     }
 
@@ -85,16 +86,19 @@ impl StatusKeeper {
     }
 
     pub fn is_in_flight(&self) -> bool {
-        self.in_flight
+        self.in_flight.is_some()
     }
 
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.attempt.wake_at(now)
     }
 
-    /// A write ended. True when the phase that the API has changed.
+    /// A write ended. What it says of a mirror that another has taken the place of is no news.
     pub fn written(&mut self, result: Result<Box<Pod>, Problem>, now: Timestamp) {
-        self.in_flight = false;
+        let wrote_to = self.in_flight.take();
+        if self.mirror.as_ref().is_some_and(|it| Some(pod::uid(it)) != wrote_to.as_deref()) {
+            return;
+        }
         match result {
             Ok(pod) => {
                 self.attempt = Attempt::Done;

@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use rustls::pki_types::CertificateDer;
+use tokio::sync::SemaphorePermit;
 
 use super::body::{Body, RequestBody};
 use super::info::{Info, Query};
@@ -83,6 +84,7 @@ async fn answer_inner(
     request.headers_mut().remove(header::AUTHORIZATION);
     call.user = impersonate(api, user, request.headers_mut())?;
     authorize(api, call)?;
+    let _place = place(api, caller, call)?;
     if !call.info.resource_request {
         let accept = header_text(request.headers(), "accept").map(str::to_owned);
         return timed(Box::pin(paths::serve(api, call, accept.as_deref()))).await;
@@ -103,6 +105,15 @@ async fn answer_inner(
         return Box::pin(resources::serve(api, call)).await;
     }
     timed(Box::pin(resources::serve(api, call))).await
+}
+
+/// A place among the requests that are worked on. Components of this process need none: they are few and known.
+fn place<'a>(api: &'a Api, caller: &Caller, call: &Call) -> Outcome<Option<SemaphorePermit<'a>>> {
+    if matches!(caller, Caller::Known(_)) || call.info.long_running() {
+        return Ok(None);
+    }
+    let full = |_| Status::too_many_requests("too many requests, please try again later.", 1);
+    Ok(Some(api.places.try_acquire().map_err(full)?))
 }
 
 async fn timed(work: BoxFuture<'_, Outcome<Response<Body>>>) -> Outcome<Response<Body>> {

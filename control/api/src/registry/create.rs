@@ -17,8 +17,6 @@ use crate::value;
 
 /// Names tried for one generateName.
 const ATTEMPTS: usize = 8;
-/// Seconds that events live.
-const EVENT_TTL: i64 = 3600;
 
 impl Api {
     /// POST to a collection.
@@ -102,11 +100,7 @@ impl Api {
                 }
                 return Ok(Arc::new(Object { key: key.into(), revision: 0, bytes }));
             }
-            let lease = if resource.info.folder == "events" {
-                self.feed().store().lease_grant(EVENT_TTL).await?
-            } else {
-                0
-            };
+            let lease = self.event_lease.of(resource, &**self.feed().store()).await?;
             match self.registry.write(resource, &key, 0, Some(bytes.clone()), lease).await? {
                 Written::At(revision) => return Ok(Arc::new(Object { key: key.into(), revision, bytes })),
                 Written::Lost(_) => {}

@@ -4,6 +4,7 @@ mod create;
 mod decode; // request bodies to trees
 pub mod delete;
 mod fields; // who manages which fields
+mod lease; // events vanish after an hour
 pub mod list;
 mod meta; // what all objects have in common: checks and bookkeeping of metadata
 mod options; // query parameters and DeleteOptions
@@ -18,6 +19,7 @@ pub mod table; // server-printed tables
 pub mod update;
 mod watch;
 
+pub use lease::EventLease;
 pub use meta::new_uid;
 pub use options::{DeleteOptions, Moment, WriteOptions};
 pub use resource::{Registry, Resource, Written};

@@ -219,7 +219,8 @@ impl Api {
         if writer.options.dry_run {
             return Ok(Ok(Arc::new(Object { key: key.clone(), revision: was, bytes })));
         }
-        match self.registry.write(target.resource, key, was, put, 0).await? {
+        let lease = self.event_lease.of(target.resource, &**self.feed().store()).await?;
+        match self.registry.write(target.resource, key, was, put, lease).await? {
             Written::At(revision) => Ok(Ok(Arc::new(Object { key: key.clone(), revision, bytes }))),
             Written::Lost(newer) => Ok(Err(newer)),
         }

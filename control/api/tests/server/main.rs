@@ -1,5 +1,5 @@
 //! The API server as clients see it: a real store, the whole way of a request, no socket.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod access;
 mod deletion;
