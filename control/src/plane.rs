@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coracle_api::auth::{AnonymousPolicy, Pki, PkiOptions, UserInfo};
+use coracle_api::connect::Connector;
 use coracle_api::{ApiConfig, ApiServer, Cidr};
 use coracle_controllers::ControllersConfig;
 use coracle_scheduler::SchedulerConfig;
@@ -161,7 +162,7 @@ fn api_config(
         service_cidrs: vec![service_cidr],
         cluster_domain: config.cluster_domain.clone(),
         advertise: SocketAddr::new(config.advertise, config.listen.port()),
-        connect: None,
+        connect: Some(Arc::new(Connector::of_pki(pki).map_err(&failed)?)),
     })
 }
 
