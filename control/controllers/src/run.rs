@@ -34,7 +34,7 @@ impl ControllersConfig {
     }
 }
 
-/// Runs all controllers until `token` is cancelled; work in progress is finished first.
+/// Runs all controllers until `token` is cancelled; work in progress may take two seconds more.
 ///
 /// `make_client` gives the client a controller acts with, by upstream's name of its service account; the shared
 /// informers read with that of `kube-controller-manager`.

@@ -38,7 +38,7 @@ pub(crate) trait Reconcile<K = Key>: Send + Sync + 'static {
 pub(crate) trait QueueKey: Clone + Eq + Hash + Ord + Display + Send + Sync + 'static {}
 impl<K: Clone + Eq + Hash + Ord + Display + Send + Sync + 'static> QueueKey for K {}
 
-/// Runs `workers` workers over `queue` until `token` is cancelled; a key that is worked on then is finished.
+/// Runs `workers` workers over `queue` until `token` is cancelled; a key that is worked on then may take two seconds more.
 pub(crate) fn start<K: QueueKey, R: Reconcile<K>>(
     reconciler: R,
     queue: &Arc<WorkQueue<K>>,
@@ -48,10 +48,14 @@ pub(crate) fn start<K: QueueKey, R: Reconcile<K>>(
 ) {
     let reconciler = Arc::new(reconciler);
     for _ in 0..workers {
-        let (reconciler, queue) = (Arc::clone(&reconciler), Arc::clone(queue));
+        let (reconciler, queue, token) = (Arc::clone(&reconciler), Arc::clone(queue), token.clone());
         tracker.spawn(async move {
             while let Some(key) = queue.next().await {
-                handle(reconciler.as_ref(), &queue, &key).await;
+                tokio::select! {
+                    () = handle(reconciler.as_ref(), &queue, &key) => {}
+                    // Cut in the middle, as a crash would: the next start looks at everything anyway.
+                    () = too_late(&token) => tracing::debug!(controller = R::NAME, %key, "stopped in the middle"),
+                }
                 queue.done(&key);
             }
         });
@@ -61,6 +65,14 @@ pub(crate) fn start<K: QueueKey, R: Reconcile<K>>(
         token.cancelled().await;
         queue.close();
     });
+}
+
+/// Work that goes on when all ends may finish, but not for ever: the server it calls ends too.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+async fn too_late(token: &CancellationToken) {
+    token.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 async fn handle<K: QueueKey, R: Reconcile<K>>(reconciler: &R, queue: &WorkQueue<K>, key: &K) {

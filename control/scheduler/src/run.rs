@@ -9,6 +9,7 @@ use crate::snapshot::{Node, Snapshot};
 use coracle_client::{Calls, Change, Endpoint, EventRecorder, Informer, Params, Resource, report};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ impl Default for SchedulerConfig {
     }
 }
 
-/// Schedules pods until `token` is cancelled; bindings on their way are finished first.
+/// Schedules pods until `token` is cancelled; bindings on their way may take two seconds more.
 pub async fn run(config: SchedulerConfig, client: kube::Client, token: CancellationToken) {
     let tracker = TaskTracker::new();
     let nodes = Endpoint::new(client.clone(), &Resource::core("nodes"), "");
@@ -43,17 +44,24 @@ pub async fn run(config: SchedulerConfig, client: kube::Client, token: Cancellat
     pods.on_change(move |change| for_pods.pod_changed(change, &ours));
     let events = EventRecorder::start(client.clone(), "default-scheduler", "", &tracker, token.clone());
     let binder = Binder { calls: Calls::new(client, "kube-scheduler"), events };
-    token.run_until_cancelled(decide(&world, &binder, &tracker)).await;
+    token.run_until_cancelled(decide(&world, &binder, &tracker, &token)).await;
     tracker.close();
     tracker.wait().await;
 }
 
 /// Takes pod after pod; waits only when none is ready.
-async fn decide(world: &Arc<World>, binder: &Binder, tracker: &TaskTracker) {
+async fn decide(world: &Arc<World>, binder: &Binder, tracker: &TaskTracker, token: &CancellationToken) {
     loop {
         let woken = world.wake.notified();
         while let Some((pod, decision)) = world.decide_one() {
-            follow(world, binder, tracker, pod, decision);
+            let (world, binder, token) = (Arc::clone(world), binder.clone(), token.clone());
+            tracker.spawn(async move {
+                tokio::select! {
+                    () = follow(&world, &binder, pod, decision) => {}
+                    // Cut in the middle, as a crash would: what was bound is seen at the next start.
+                    () = too_late(&token) => {}
+                }
+            });
             // Others have work too, the API server above all: a thousand pods must not starve it.
             tokio::task::yield_now().await;
         }
@@ -66,23 +74,28 @@ async fn decide(world: &Arc<World>, binder: &Binder, tracker: &TaskTracker) {
     }
 }
 
-fn follow(world: &Arc<World>, binder: &Binder, tracker: &TaskTracker, pod: Arc<Pod>, decision: Decision) {
-    let (world, binder) = (Arc::clone(world), binder.clone());
+/// Bindings on their way when all ends may finish, but not for ever: the server they go to ends too.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+async fn too_late(token: &CancellationToken) {
+    token.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
+async fn follow(world: &World, binder: &Binder, pod: Arc<Pod>, decision: Decision) {
     match decision {
         Decision::Unschedulable(diagnosis) => {
-            tracker.spawn(async move { binder.tell(&pod, "Unschedulable", &diagnosis.to_string()).await });
+            binder.tell(&pod, "Unschedulable", &diagnosis.to_string()).await
         }
         Decision::Assign(node) => {
-            tracker.spawn(async move {
-                let Err(err) = binder.bind(&pod, &node).await else { return world.bound(&pod) };
-                world.not_bound(&pod);
-                if err.is_not_found() || err.is_conflict() {
-                    tracing::debug!(pod = %pod.metadata.name, error = %report(&err), "pod changed before its binding");
-                } else {
-                    tracing::warn!(pod = %pod.metadata.name, node, error = %report(&err), "binding failed, will retry");
-                    binder.tell(&pod, "SchedulerError", &err.message()).await;
-                }
-            });
+            let Err(err) = binder.bind(&pod, &node).await else { return world.bound(&pod) };
+            world.not_bound(&pod);
+            if err.is_not_found() || err.is_conflict() {
+                tracing::debug!(pod = %pod.metadata.name, error = %report(&err), "pod changed before its binding");
+            } else {
+                tracing::warn!(pod = %pod.metadata.name, node, error = %report(&err), "binding failed, will retry");
+                binder.tell(&pod, "SchedulerError", &err.message()).await;
+            }
         }
     }
 }
