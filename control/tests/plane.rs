@@ -1,6 +1,8 @@
 //! The whole control plane in one process: real store, API server, roles, controllers and scheduler; only the node
 //! is played by the test.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 use coracle_client::{Calls, Deletion, Propagation, Resource};
 use coracle_control::{ControlConfig, ControlPlane};
 use serde_json::{Value, json};
