@@ -31,16 +31,19 @@ pub async fn down(settings: &Settings) -> Vec<String> {
         Ok(runtime) => failures.extend(stop_pods(&runtime).await),
         Err(error) => failures.push(error.to_string()),
     }
-    let settings = settings.clone();
+    let kernel = settings.clone();
     let rest = tokio::task::spawn_blocking(move || {
-        let mut failures = unmount_below(&settings.layout().kubelet());
-        failures.extend(remove_cgroups(&settings.cgroup_root));
-        failures.extend(remove_bridge(&settings.bridge));
+        let mut failures = unmount_below(&kernel.layout().kubelet());
+        failures.extend(remove_cgroups(&kernel.cgroup_root));
+        failures.extend(remove_bridge(&kernel.bridge));
         failures.extend(remove_table(coracle_cni::plugins::TABLE));
         failures
     });
     failures.extend(rest.await.unwrap_or_else(|error| vec![format!("tear down: {error}")]));
     if let Err(error) = coracle_proxy::cleanup(PROXY_TABLE).await {
+        failures.push(report(&error));
+    }
+    if let Err(error) = coracle_dns::cleanup(vec![settings.cluster_dns]).await {
         failures.push(report(&error));
     }
     failures

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use coracle_control::{ControlConfig, ControlPlane};
 use coracle_cri::{Remote, RuntimeHandle};
+use coracle_dns::{Dns, DnsConfig};
 use coracle_proxy::{PodTraffic, Proxy, ProxyConfig};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -123,6 +124,10 @@ async fn start_node(
     let proxy = Proxy::new(proxy_config(settings), proxy_client.clone());
     let stop = token.child_token();
     rooms.spawn(async move { ("service proxy", proxy.run(stop).await.context("run the service proxy")) });
+    let dns = DnsConfig::new(vec![settings.cluster_dns], settings.cluster_domain.clone());
+    let dns = Dns::new(dns, control.client(objects::DNS_USER, &[]));
+    let stop = token.child_token();
+    rooms.spawn(async move { ("DNS", dns.run(stop).await.context("serve cluster DNS")) });
     Ok(())
 }
 
