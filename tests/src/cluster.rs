@@ -25,6 +25,18 @@ pub struct Cluster {
     options: Options,
 }
 
+/// The machine's disk may be nearly full, which is no business of these tests: the node must not see pressure.
+const KUBELET_CONFIG: &str = "\
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+evictionHard:
+  memory.available: 50Mi
+  nodefs.available: 100Mi
+  nodefs.inodesFree: 1%
+  imagefs.available: 100Mi
+  imagefs.inodesFree: 1%
+";
+
 /// The checkout whose scripts are used.
 fn repo() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests live below the checkout")
@@ -54,6 +66,7 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("cor-").tempdir_in("/tmp").expect("make a folder");
         let host = Arc::new(Host::new(&name));
         let cluster = Self { host, folder, cgroup: format!("/coracle-{name}"), options };
+        std::fs::write(cluster.kubelet_config(), KUBELET_CONFIG).expect("write a file");
         for (path, content) in &cluster.options.files {
             let path = cluster.data_dir().join(path);
             std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("make a folder");
@@ -73,7 +86,8 @@ impl Cluster {
             .arg(self.data_dir())
             .arg("--bin-dir")
             .arg(bin_dir());
-        command.args(["--", "--cgroup-root", &self.cgroup]).args(&self.options.up);
+        command.args(["--", "--cgroup-root", &self.cgroup, "--kubelet-config"]).arg(self.kubelet_config());
+        command.args(&self.options.up);
         self.script(&command)
     }
 
@@ -87,6 +101,10 @@ impl Cluster {
             .arg("--bin-dir")
             .arg(bin_dir());
         self.script(command.args(arguments))
+    }
+
+    fn kubelet_config(&self) -> PathBuf {
+        self.folder.path().join("kubelet.yaml")
     }
 
     fn script(&self, command: &Command) -> (bool, String) {
