@@ -19,6 +19,7 @@ pub async fn start(
     rooms: &mut Rooms,
     token: &CancellationToken,
 ) -> Result<()> {
+    coracle_kubelet::node::settle(&config.process);
     let config = Arc::new(config);
     let kubelet = Kubelet::new(KubeletDeps { config, client, runtime }).await.context("start the kubelet")?;
     let stop = token.child_token();

@@ -14,11 +14,12 @@ fn nothing_is_lost_or_restarted_by_kill_9() {
     kubectl.ok(&format!("create deployment web --image={image} --replicas=3"));
     kubectl.ok("rollout status deployment/web --timeout=60s");
     let ids = || {
-        let path = "{range .items[*]}{.metadata.name}={.status.containerStatuses[0].containerID}/{.status.containerStatuses[0].restartCount} {end}";
-        kubectl.ok(&format!("get pods -l app=web -o jsonpath={path}"))
+        let each = "{{range.status.containerStatuses}}{{.containerID}}/{{.restartCount}};{{end}}";
+        let template = format!("{{{{range.items}}}}{{{{.metadata.name}}}}={each}{{{{end}}}}");
+        kubectl.ok(&format!("get pods -l app=web -o go-template={template}"))
     };
     let before = ids();
-    assert_eq!(before.matches("/0 ").count(), 3, "{before}");
+    assert_eq!(before.matches("/0;").count(), 3, "{before}");
     let mut written = Vec::new();
     for round in 0..ROUNDS {
         // Writes go on until the process dies under them; those that were acknowledged must be there afterwards.

@@ -119,9 +119,10 @@ fn logs_exec_and_a_terminal() {
     assert_eq!((echoed.success, echoed.stdout.as_str()), (true, "hi\n"), "{}", echoed.stderr);
     let failed = kubectl.run_with("exec deploy/web -- sh -c exit\\ 7", "");
     assert!(!failed.success);
-    // A terminal, of a known size, through script(1) which gives kubectl one.
+    // A terminal, of a known size, through script(1) which gives kubectl one. The size comes on a stream of its own,
+    // right after the start.
     let pod = kubectl.field("pods -l app=web", "{.items[0].metadata.name}");
-    let mut inner = kubectl.args(&["exec", "-it", &pod, "--", "sh", "-c", "tty; stty size"]);
+    let mut inner = kubectl.args(&["exec", "-it", &pod, "--", "sh", "-c", "tty; sleep 1; stty size"]);
     let words: Vec<String> = std::iter::once(inner.get_program())
         .chain(inner.get_args())
         .map(|it| format!("'{}'", it.to_string_lossy().replace('\'', r"'\''")))
@@ -271,7 +272,7 @@ fn events_and_why_tell_what_happened() {
     let data = cluster.data_dir().display().to_string();
     let (success, why) = cluster.coracle(&["why", "--data-dir", &data, "pod", &pod]);
     assert!(success, "{why}");
-    for call in ["RunPodSandbox", "CreateContainer", "StartContainer"] {
+    for call in ["run_podsandbox", "create_container", "start_container"] {
         assert!(why.contains(call), "{call} in {why}");
     }
     let described = kubectl.ok(&format!("describe pod {pod}"));

@@ -37,7 +37,12 @@ fn main() -> Result<()> {
         Some(path) => path,
         None => std::env::current_exe().context("find this program")?.with_file_name("coracle-demo"),
     };
-    demo(&args.out.join("demo.tar"), &format!("localhost/coracle/demo:{version}"), &args.busybox, &demo_program)
+    demo(
+        &args.out.join("demo.tar"),
+        &format!("localhost/coracle/demo:{version}"),
+        &args.busybox,
+        &demo_program,
+    )
 }
 
 fn pause(archive: &Path, name: &str) -> Result<()> {
@@ -53,7 +58,11 @@ fn demo(archive: &Path, name: &str, busybox: &Path, program: &Path) -> Result<()
         layer.folder(&format!("{folder}/"), 0o755)?;
     }
     layer.folder("tmp/", 0o1777)?;
-    layer.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")?;
+    layer.file(
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
+    )?;
     layer.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
     layer.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
     layer.file("bin/busybox", 0o755, &read(busybox)?)?;
@@ -64,12 +73,8 @@ fn demo(archive: &Path, name: &str, busybox: &Path, program: &Path) -> Result<()
     for library in libraries(program)? {
         layer.file(library.to_string_lossy().trim_start_matches('/'), 0o755, &read(&library)?)?;
     }
-    let run = Run {
-        entrypoint: &["/bin/demo"],
-        command: &["serve"],
-        env: &["PATH=/bin"],
-        ports: &["8080/tcp"],
-    };
+    let run =
+        Run { entrypoint: &["/bin/demo"], command: &["serve"], env: &["PATH=/bin"], ports: &["8080/tcp"] };
     write_image(archive, name, layer, &run)
 }
 

@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use oci_spec::image::{
-    Arch, ConfigBuilder, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder,
-    MediaType, Os, RootFsBuilder, Sha256Digest,
+    Arch, ConfigBuilder, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
+    ImageManifestBuilder, MediaType, Os, RootFsBuilder, Sha256Digest,
 };
 
 /// What an image runs by default.
@@ -40,7 +40,9 @@ impl Layer {
     /// Adds a folder.
     pub fn folder(&mut self, path: &str, mode: u32) -> Result<()> {
         let mut header = header(tar::EntryType::Directory, mode, 0);
-        self.tar.append_data(&mut header, path, std::io::empty()).with_context(|| format!("add folder {path}"))
+        self.tar
+            .append_data(&mut header, path, std::io::empty())
+            .with_context(|| format!("add folder {path}"))
     }
 
     /// Adds a file.
@@ -165,6 +167,8 @@ mod tests {
             archive.entries().unwrap().map(|it| it.unwrap().path().unwrap().display().to_string()).collect();
         assert_eq!(names[..2], ["oci-layout", "index.json"]);
         assert_eq!(names.len(), 5);
-        assert!(String::from_utf8_lossy(&one).contains(r#""io.containerd.image.name":"localhost/coracle/a:1""#));
+        assert!(
+            String::from_utf8_lossy(&one).contains(r#""io.containerd.image.name":"localhost/coracle/a:1""#)
+        );
     }
 }

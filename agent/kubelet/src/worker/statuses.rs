@@ -70,7 +70,9 @@ impl StatusKeeper {
 
     /// What to write, and to which object; none when nothing is to be written now.
     pub fn due(&mut self, pod: &Arc<Pod>, now: Timestamp) -> Option<(Arc<Pod>, serde_json::Value)> {
-        if self.in_flight.is_some() || self.object_gone || !(self.attempt.is_due(now) || self.attempt == Attempt::Done)
+        if self.in_flight.is_some()
+            || self.object_gone
+            || !(self.attempt.is_due(now) || self.attempt == Attempt::Done)
         {
             return None;
         }

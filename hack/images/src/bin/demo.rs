@@ -131,7 +131,8 @@ fn respond(path: &str, client: String, body: Vec<u8>) -> (&'static str, Vec<u8>)
 }
 
 fn hostname() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
+    nix::unistd::gethostname()
+        .map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 fn get(url: &str, timeout: Duration) -> Result<()> {
@@ -147,9 +148,11 @@ fn get(url: &str, timeout: Duration) -> Result<()> {
         .with_context(|| format!("resolve {authority}"))?
         .next()
         .with_context(|| format!("{authority} has no address"))?;
-    let mut stream = TcpStream::connect_timeout(&target, timeout).with_context(|| format!("connect to {target}"))?;
+    let mut stream =
+        TcpStream::connect_timeout(&target, timeout).with_context(|| format!("connect to {target}"))?;
     stream.set_read_timeout(Some(timeout)).context("set a deadline")?;
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").context("send")?;
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n")
+        .context("send")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("read the answer")?;
     let end = answer.windows(4).position(|it| it == b"\r\n\r\n").context("the answer has no header")?;
@@ -163,8 +166,11 @@ fn get(url: &str, timeout: Duration) -> Result<()> {
 }
 
 fn resolve(name: &str) -> Result<()> {
-    let mut addresses: Vec<String> =
-        (name, 0).to_socket_addrs().with_context(|| format!("resolve {name}"))?.map(|it| it.ip().to_string()).collect();
+    let mut addresses: Vec<String> = (name, 0)
+        .to_socket_addrs()
+        .with_context(|| format!("resolve {name}"))?
+        .map(|it| it.ip().to_string())
+        .collect();
     addresses.sort();
     addresses.dedup();
     for address in addresses {
