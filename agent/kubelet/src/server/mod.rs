@@ -169,5 +169,3 @@ async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, server: &Arc<Serve
     tokio::select! { ended = http => drop(ended), () = server.token.cancelled() => {} }
 }
 
-#[cfg(test)]
-mod tests;
