@@ -1,6 +1,7 @@
 //! `coracle`: a cluster in one process, and the commands that speak with it.
 #![allow(clippy::print_stdout, reason = "a command-line program")]
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use coracle_agent::layout::Layout;
 use coracle_agent::settings::{Settings, UpArgs};
 use coracle_agent::{down, logging, memory, preflight, status, up, why};
 use coracle_cri::{Remote, RuntimeHandle};
+
+/// Where a cluster's data is unless something else is said.
+const DATA_DIR: &str = "/var/lib/coracle";
 
 /// Kubernetes nodes in Rust.
 #[derive(Parser)]
@@ -37,10 +41,11 @@ enum Verb {
     },
     /// Tell what happened to an object, step by step, with reasons and times.
     Why {
-        #[command(flatten)]
-        data: DataDir,
+        /// The cluster's data folder; by default what KUBECONFIG names, and without it /var/lib/coracle.
+        #[arg(long)]
+        data_dir: Option<PathBuf>,
         /// A kubeconfig; by default the administrator's in the data folder.
-        #[arg(long, env = "KUBECONFIG")]
+        #[arg(long)]
         kubeconfig: Option<PathBuf>,
         #[command(subcommand)]
         object: Object,
@@ -55,7 +60,7 @@ enum Verb {
 #[derive(clap::Args)]
 struct DataDir {
     /// The cluster's data folder.
-    #[arg(long, default_value = "/var/lib/coracle")]
+    #[arg(long, default_value = DATA_DIR)]
     data_dir: PathBuf,
 }
 
@@ -106,15 +111,29 @@ async fn run(verb: Verb) -> Result<ExitCode> {
             let ready = matches!(state, status::State::Ready { .. });
             Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Verb::Why { data, kubeconfig, object: Object::Pod { name, namespace } } => {
-            let own = Layout::new(data.data_dir).admin_kubeconfig();
-            // A folder that was named wins over the environment.
-            let path = if own.exists() { own } else { kubeconfig.unwrap_or(own) };
+        Verb::Why { data_dir, kubeconfig, object: Object::Pod { name, namespace } } => {
+            // Not by clap: it cannot tell a flag from the environment.
+            let path = kubeconfig_of(kubeconfig, data_dir, std::env::var_os("KUBECONFIG"));
             let client = coracle_client::from_kubeconfig(&path, "coracle-why").await?;
             print!("{}", why::pod(client, &namespace, &name).await?);
             Ok(ExitCode::SUCCESS)
         }
         Verb::Down { data } => tear_down(&data.data_dir).await,
+    }
+}
+
+/// The kubeconfig to use: what was named here goes before the environment, and that before the default folder.
+fn kubeconfig_of(
+    kubeconfig: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    environment: Option<OsString>,
+) -> PathBuf {
+    let environment = environment.filter(|it| !it.is_empty()).map(PathBuf::from);
+    match (kubeconfig, data_dir, environment) {
+        (Some(path), _, _) => path,
+        (None, Some(folder), _) => Layout::new(folder).admin_kubeconfig(),
+        (None, None, Some(path)) => path,
+        (None, None, None) => Layout::new(DATA_DIR).admin_kubeconfig(),
     }
 }
 
@@ -144,4 +163,24 @@ async fn tear_down(data_dir: &Path) -> Result<ExitCode> {
         eprintln!("error: {failure}");
     }
     bail!("{} things could not be taken back", failures.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_named_goes_before_the_environment() {
+        let check = |flag: Option<&str>, folder: Option<&str>, environment: Option<&str>, want: &Path| {
+            let got =
+                kubeconfig_of(flag.map(Into::into), folder.map(Into::into), environment.map(Into::into));
+            assert_eq!(got, want, "{flag:?} {folder:?} {environment:?}");
+        };
+        let of = |folder: &str| Layout::new(folder).admin_kubeconfig();
+        check(Some("/flag"), Some("/data"), Some("/env"), Path::new("/flag"));
+        check(None, Some("/data"), Some("/env"), &of("/data"));
+        check(None, None, Some("/env"), Path::new("/env"));
+        check(None, None, Some(""), &of(DATA_DIR));
+        check(None, None, None, &of(DATA_DIR));
+    }
 }

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use coracle_apimachinery::Status;
 use coracle_schema::openapi::{self, OpenApi};
 use tokio::sync::Semaphore;
 
 use crate::admission::Chain;
-use crate::auth::{AuthIndex, Authenticator, Authorizer, TokenAuthority};
+use crate::auth::{Attributes, AuthIndex, Authenticator, Authorizer, TokenAuthority};
 use crate::cache::{Feed, Object};
+use crate::call::Call;
 use crate::config::{ApiConfig, Settings};
 use crate::error::Outcome;
 use crate::http::connect::Connect;
@@ -113,6 +115,27 @@ impl Api {
                 }));
             }
         }
+    }
+
+    /// Whether the caller may do `verb` to what the request names; otherwise upstream's Forbidden. Some requests need a
+    /// second verb beside their own.
+    pub fn authorize_verb(&self, call: &Call, verb: &str) -> Outcome<()> {
+        let info = &call.info;
+        let attributes = Attributes {
+            version: &info.version,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            field_selector: call.query.get("fieldSelector").unwrap_or_default(),
+            ..Attributes::resource(&call.user, verb, &info.group, &info.resource)
+        };
+        let decision = self.authorizer.authorize(&attributes);
+        if decision.is_allowed() {
+            return Ok(());
+        }
+        let why = attributes.denial(decision.reason());
+        Err(Status::forbidden(&info.group, &info.resource, &info.name, why).into())
     }
 
     /// Loads what must be known before the first request is answered.

@@ -9,19 +9,49 @@ use coracle_client::views::MetaOnly;
 use coracle_client::{CallError, Calls, Change, Deletion, Key, Store, WorkQueue};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 const FINALIZER: &str = "kubernetes";
 /// How soon to look again when what is left should go by itself.
 const SOON: Duration = Duration::from_millis(500);
+/// The longest wait for what does not go: somebody else's finalizer may hold it for ever.
+const LATE: Duration = Duration::from_secs(15);
 
 struct Namespaces {
     calls: Calls,
     namespaces: Store<Namespace>,
     pods: Store<Pod>,
+    waits: Waits,
+}
+
+/// How long each namespace was waited for last, and how much was left in it then.
+#[derive(Default)]
+struct Waits {
+    last: Mutex<HashMap<String, (usize, Duration)>>,
+}
+
+impl Waits {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, (usize, Duration)>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long to wait now: longer each time, short again as soon as anything went.
+    fn next(&self, namespace: &str, left: usize) -> Duration {
+        let mut last = self.lock();
+        let wait = match last.get(namespace) {
+            Some((before, wait)) if *before == left => (*wait * 2).min(LATE),
+            _ => SOON,
+        };
+        last.insert(namespace.to_owned(), (left, wait));
+        wait
+    }
+
+    fn forget(&self, namespace: &str) {
+        self.lock().remove(namespace);
+    }
 }
 
 /// Starts the controller.
@@ -45,6 +75,7 @@ pub(crate) fn start(context: &Context, shared: &Shared) {
         calls: context.calls.clone(),
         namespaces: shared.namespaces.store(),
         pods: shared.pods.store(),
+        waits: Waits::default(),
     };
     work::start(controller, &queue, 5, &context.tracker, &context.token);
 }
@@ -156,22 +187,27 @@ impl Reconcile for Namespaces {
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, CallError> {
         let Some(namespace) = self.namespaces.get(key).filter(|it| it.metadata.is_terminating()) else {
+            self.waits.forget(&key.name);
             return Ok(Requeue::Done);
         };
         if !namespace.spec.finalizers.iter().any(|it| it == FINALIZER) {
+            self.waits.forget(&key.name);
             return Ok(Requeue::Done);
         }
         let left = self.empty(&key.name).await?;
         if left.is_nothing() {
             self.finalize(&namespace).await?;
+            self.waits.forget(&key.name);
             return Ok(Requeue::Done);
         }
         self.tell(&namespace, &left).await?;
+        let wait = self.waits.next(&key.name, left.counts.values().sum());
         if left.grace > 0 {
             // The end of each pod is an event; this is for those whose node is away.
-            return Ok(Requeue::After(Duration::from_secs(u64::try_from(left.grace / 2 + 1).unwrap_or(1))));
+            let grace = Duration::from_secs(u64::try_from(left.grace / 2 + 1).unwrap_or(1));
+            return Ok(Requeue::After(grace.max(wait)));
         }
-        Ok(Requeue::After(SOON))
+        Ok(Requeue::After(wait))
     }
 }
 
@@ -270,5 +306,21 @@ impl Namespaces {
             Err(err) if err.is_not_found() => Ok(()),
             result => result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_go_is_asked_for_less_and_less() {
+        let waits = Waits::default();
+        let millis: Vec<u128> = (0..7).map(|_| waits.next("a", 2).as_millis()).collect();
+        assert_eq!(millis, [500, 1000, 2000, 4000, 8000, 15000, 15000]);
+        assert_eq!(waits.next("a", 1), SOON, "something went");
+        assert_eq!(waits.next("a", 1), SOON * 2);
+        waits.forget("a");
+        assert_eq!(waits.next("a", 1), SOON);
     }
 }

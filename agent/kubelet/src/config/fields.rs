@@ -30,7 +30,7 @@ pub(super) enum Use {
     Honoured,
     /// A value other than the default is refused by name at start.
     Refused,
-    /// Has no meaning any more, or none on this kubelet: accepted, and a warning when set.
+    /// Has no meaning any more, or none on this kubelet, or nothing reads it yet: accepted, and a warning when set.
     Legacy,
 }
 
@@ -130,10 +130,10 @@ pub(super) const FIELDS: &[Field] = &[
     honoured("registryBurst", Int, "10"),
     refused("imagePullCredentialsVerificationPolicy", Text, r#""NeverVerifyPreloadedImages""#),
     refused("preloadedImagesVerificationAllowlist", Texts, ""),
-    honoured("imageMinimumGCAge", Duration, r#""2m0s""#),
-    honoured("imageMaximumGCAge", Duration, r#""0s""#),
-    honoured("imageGCHighThresholdPercent", Int, "85"),
-    honoured("imageGCLowThresholdPercent", Int, "80"),
+    legacy("imageMinimumGCAge", Duration, r#""2m0s""#),
+    legacy("imageMaximumGCAge", Duration, r#""0s""#),
+    legacy("imageGCHighThresholdPercent", Int, "85"),
+    legacy("imageGCLowThresholdPercent", Int, "80"),
     honoured("crashLoopBackOff", Object(CRASH_LOOP), "{}"),
     // cgroups, CPU, memory, topology
     honoured("kubeletCgroups", Text, r#""""#),
@@ -178,10 +178,10 @@ pub(super) const FIELDS: &[Field] = &[
     legacy("evictionMaxPodGracePeriod", Int, "0"),
     refused("evictionMinimumReclaim", Map, ""),
     honoured("mergeDefaultEvictionSettings", Bool, "false"),
-    honoured("containerLogMaxSize", Text, r#""10Mi""#),
-    honoured("containerLogMaxFiles", Int, "5"),
+    legacy("containerLogMaxSize", Text, r#""10Mi""#),
+    legacy("containerLogMaxFiles", Int, "5"),
     legacy("containerLogMaxWorkers", Int, "1"),
-    honoured("containerLogMonitorInterval", Duration, r#""10s""#),
+    legacy("containerLogMonitorInterval", Duration, r#""10s""#),
     refused("shutdownGracePeriod", Duration, r#""0s""#),
     refused("shutdownGracePeriodCriticalPods", Duration, r#""0s""#),
     refused("shutdownGracePeriodByPodPriority", Objects(SHUTDOWN), ""),

@@ -97,6 +97,12 @@ mod tests {
             warnings,
             ["hairpinMode has no effect on this kubelet", "unrecognized feature gate: Nope"]
         );
+        let unread = "imageMinimumGCAge: 3m\nimageMaximumGCAge: 1h\nimageGCHighThresholdPercent: 90\n\
+                      imageGCLowThresholdPercent: 70\ncontainerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 3\n\
+                      containerLogMaxWorkers: 2\ncontainerLogMonitorInterval: 5s";
+        let warnings = with(unread).unwrap().warnings;
+        assert_eq!(warnings.len(), 8, "{warnings:?}");
+        assert!(warnings.iter().all(|it| it.ends_with("has no effect on this kubelet")), "{warnings:?}");
     }
 
     #[test]

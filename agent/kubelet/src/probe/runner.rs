@@ -24,6 +24,8 @@ pub struct ProbeDeps {
     pub events: Arc<dyn Events>,
     /// For counts.
     pub metrics: Arc<Metrics>,
+    /// The node's primary address: where pods of the node's own network are asked.
+    pub node_ip: Option<String>,
 }
 
 /// The probes of one pod that run.
@@ -85,7 +87,12 @@ impl Probing {
         });
         while self.tasks.try_join_next().is_some() {}
         self.board.keep(|id| seen.by_id(id).is_some_and(ContainerSeen::is_alive));
-        let ip = seen.sandbox().and_then(|it| it.ips.first()).cloned();
+        // The runtime tells no address of a pod in the node's network.
+        let ip = if pod::host_network(pod) {
+            self.deps.node_ip.clone()
+        } else {
+            seen.sandbox().and_then(|it| it.ips.first()).cloned()
+        };
         for ((id, kind), (container, found)) in wanted {
             if self.running.contains_key(&(id.clone(), kind)) {
                 continue;

@@ -168,4 +168,3 @@ async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, server: &Arc<Serve
     // A cancelled server drops its connections; clients come back.
     tokio::select! { ended = http => drop(ended), () = server.token.cancelled() => {} }
 }
-

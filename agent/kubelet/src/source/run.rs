@@ -144,6 +144,7 @@ impl Sources {
                         self.deps.roster.remove(pod::uid(&pod), pod::grace(&pod));
                     }
                 }
+                self.deps.roster.forget_done(|uid| known.contains_key(uid));
                 let mut sorted: Vec<&Arc<Pod>> = all.iter().collect();
                 // Older ones first: they were here first.
                 sorted.sort_by_key(|it| it.metadata.creation_timestamp.clone());

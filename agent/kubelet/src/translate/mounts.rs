@@ -1,5 +1,6 @@
 //! A container's mounts: which volume goes where, and what the kubelet itself puts into every container.
 
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -211,7 +212,7 @@ impl Files {
             }
         };
         // Written in place: containers that run have this very file mounted.
-        if std::fs::read_to_string(&path).is_ok_and(|it| it == text) {
+        if holds(&path, text.as_bytes()) {
             return Ok(path);
         }
         make_folder(&self.paths.pod(&self.uid))?;
@@ -229,6 +230,14 @@ impl Files {
         set_mode(&path, 0o666)?;
         Ok(path)
     }
+}
+
+/// Whether a file is exactly `wanted`. Containers may have written it: however large it is, no more is read than tells.
+fn holds(path: &Path, wanted: &[u8]) -> bool {
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    let limit = u64::try_from(wanted.len()).unwrap_or(u64::MAX).saturating_add(1);
+    let mut found = Vec::new();
+    file.take(limit).read_to_end(&mut found).is_ok_and(|_| found == wanted)
 }
 
 fn own_mount(container_path: &str, host_path: &Path) -> v1::Mount {

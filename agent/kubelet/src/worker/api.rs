@@ -107,16 +107,42 @@ impl PodApi for Api {
     }
 }
 
-/// 404: it is gone. 409 on a write that names a uid and no version: another one is there.
+/// 404: it is gone. 409 that speaks of the uid that we named: another one is there. Any other 409 (two writers at
+/// once, a namespace that ends) says nothing of that, and is worth another try.
 fn refused(pod: &Pod, err: &kube::Error) -> ApiError {
     match err {
-        kube::Error::Api(status) if status.code == 404 || status.code == 409 => {
+        kube::Error::Api(status)
+            if status.code == 404 || (status.code == 409 && is_of_another(&status.message)) =>
+        {
             ApiError::Gone(crate::pod::key(pod))
         }
         err => ApiError::Failed { pod: crate::pod::key(pod), message: coracle_client::report(err) },
     }
 }
 
+/// We never name a version, so a precondition that fails is the uid.
+fn is_of_another(message: &str) -> bool {
+    message.contains("Precondition failed") || message.contains("UID in precondition")
+}
+
 fn late(pod: &Pod) -> ApiError {
     ApiError::Failed { pod: crate::pod::key(pod), message: format!("no answer within {}s", LIMIT.as_secs()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_uid_that_differs_means_gone() {
+        let check = |code: u16, message: &str, gone: bool| {
+            let status = kube::core::Status { code, message: message.to_owned(), ..Default::default() };
+            let got = refused(&Pod::default(), &kube::Error::Api(Box::new(status)));
+            assert_eq!(matches!(got, ApiError::Gone(_)), gone, "{code} {message}");
+        };
+        check(404, "pods \"a\" not found", true);
+        check(409, "Precondition failed: UID in precondition: a, UID in object meta: b", true);
+        check(409, "the object has been modified; please apply your changes to the latest version", false);
+        check(500, "no luck today", false);
+    }
 }

@@ -1,6 +1,7 @@
 //! All workers of this node.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct Entry {
     /// What happened to it.
     pub timeline: Arc<Timeline>,
     published: RwLock<Published>,
+    /// Its source does not have it any more.
+    gone: AtomicBool,
 }
 
 /// What a worker shows of its pod.
@@ -77,6 +80,7 @@ impl Entry {
             inbox: Inbox::default(),
             timeline: Arc::default(),
             published: RwLock::new(published),
+            gone: AtomicBool::new(false),
         })
     }
 
@@ -112,6 +116,7 @@ impl Roster {
         let mut state = self.lock();
         let uid = pod::uid(&new).to_owned();
         if let Some(entry) = state.entries.get(&uid) {
+            entry.gone.store(false, Ordering::Relaxed);
             return entry.inbox.update(new);
         }
         if state.done.contains(&uid) {
@@ -141,8 +146,14 @@ impl Roster {
         state.done.remove(uid);
         state.mirrors.remove(uid);
         if let Some(entry) = state.entries.get(uid) {
+            entry.gone.store(true, Ordering::Relaxed);
             entry.inbox.gone(grace);
         }
+    }
+
+    /// The API has told all that it has: who ended here and is not among them will not be told of again.
+    pub fn forget_done(&self, is_known: impl Fn(&str) -> bool) {
+        self.lock().done.retain(|uid| is_known(uid));
     }
 
     /// All sources have told what they have. Who is in the runtime and not known is torn down.
@@ -198,7 +209,8 @@ impl Roster {
         let mut state = self.lock();
         state.entries.remove(&entry.uid);
         let pod = entry.published().pod;
-        if pod.metadata.deletion_timestamp.is_some() {
+        // The source may have said already that it is gone: nobody would ever take it out again.
+        if pod.metadata.deletion_timestamp.is_some() && !entry.gone.load(Ordering::Relaxed) {
             state.done.insert(entry.uid.clone());
         }
         let key = pod::key(&pod);

@@ -75,6 +75,9 @@ pub(super) struct Worker {
     /// Whether the table can be trusted: Due, a look is wanted; Failed, the runtime did not answer.
     look: Attempt,
     looking: bool,
+    /// Whether all that the runtime has of the pod was ever looked at: of what was adopted, the list that we were given
+    /// knows neither addresses nor exits, and a status made from it would take them away.
+    looked: bool,
     /// How many actions have reported: a look that began before the last one is stale.
     reports: u64,
 }
@@ -87,11 +90,13 @@ impl Worker {
             runtime: common.tools.runtime.clone(),
             events: common.tools.events.clone(),
             metrics: common.tools.metrics.clone(),
+            node_ip: common.node_ips.first().cloned(),
         };
         let ran = pod::phase(&pod) == "Running" || !seen.is_empty();
         Self {
             probing: Probing::new(deps, board.clone()),
             status: StatusKeeper::new(&pod),
+            looked: seen.is_empty(),
             common,
             entry,
             pod,
@@ -130,9 +135,13 @@ impl Worker {
             self.decide_ending(now);
             let plan = self.plan(now);
             self.tell_waiting(&plan);
-            self.compute_status(&plan, now);
+            if self.looked {
+                self.compute_status(&plan, now);
+            }
             self.follow(&plan, now);
-            self.send_status(now);
+            if self.looked {
+                self.send_status(now);
+            }
             let wake_at = self.wake_at(&plan, now);
             if plan.stage == Stage::Vanished && self.works.is_empty() {
                 self.common.tools.home.forget(&self.pod).await;
@@ -521,6 +530,7 @@ impl Worker {
                 self.look = if reports == self.reports { Attempt::Done } else { Attempt::Due };
                 if self.look == Attempt::Done {
                     self.seen = seen;
+                    self.looked = true;
                 }
             }
             News::Blind(problem) => {

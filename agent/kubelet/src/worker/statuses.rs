@@ -39,6 +39,8 @@ impl StatusKeeper {
 
     /// The object as its source has it now.
     pub fn observe(&mut self, pod: &Pod) {
+        // The source has it: whatever said that it is gone was wrong, or is over.
+        self.object_gone &= pod::is_static(pod);
         if version(pod) >= self.version && !pod::is_static(pod) {
             self.before = pod.status.clone().unwrap_or_default();
             self.version = version(pod);

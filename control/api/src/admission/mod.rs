@@ -6,6 +6,7 @@ mod lifecycle; // NamespaceLifecycle
 mod limits; // LimitRanger
 mod nodes; // NodeRestriction, TaintNodesByCondition
 mod pods; // Priority, DefaultTolerationSeconds
+mod requests; // who asks for a certificate
 mod roles; // no one grants more than they have
 mod service_account; // ServiceAccount
 
@@ -106,6 +107,7 @@ impl Chain {
             Box::new(classes::DefaultStorageClass),
             Box::new(classes::RuntimeClass),
             Box::new(classes::DefaultIngressClass),
+            Box::new(requests::Requestor),
             Box::new(roles::NoEscalation),
             Box::new(absent::Absent),
         ])

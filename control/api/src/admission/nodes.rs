@@ -1,5 +1,7 @@
 //! Nodes: what a kubelet may write, and the taint a new node starts with.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
@@ -8,6 +10,21 @@ use crate::api::Api;
 use crate::auth::node;
 use crate::error::Outcome;
 use crate::value::{self, text};
+
+/// Labels in Kubernetes's domains that a kubelet sets.
+const KUBELET_LABELS: [&str; 11] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/arch",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/instance-type",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+];
 
 /// NodeRestriction: a kubelet writes its own node and the pods bound to it, no others.
 pub struct NodeRestriction;
@@ -26,7 +43,7 @@ impl Rule for NodeRestriction {
         }
         match (at.resource.info.group, resource) {
             ("", "nodes") => check_node(me, at, object),
-            ("", "pods") => check_pod(me, at),
+            ("", "pods") => check_pod(me, at, object),
             ("", "serviceaccounts") if at.subresource == "token" => check_token(me, api, at, object),
             _ => Ok(()),
         }
@@ -38,14 +55,47 @@ fn check_node(me: &str, at: &Attributes<'_>, object: Option<&Value>) -> Outcome<
     if name != me {
         return Err(at.forbid(format!("node \"{me}\" is not allowed to modify node \"{name}\"")));
     }
-    let (Operation::Update, Some(new), Some(old)) = (at.operation, object, at.old) else { return Ok(()) };
+    let Some(new) = object else { return Ok(()) };
+    let foreign = foreign_labels(at.old.unwrap_or(&Value::Null), new);
+    if !foreign.is_empty() {
+        let verb = if at.operation == Operation::Create { "set the following" } else { "modify" };
+        let list: Vec<&str> = foreign.into_iter().collect();
+        return Err(at.forbid(format!("node \"{me}\" is not allowed to {verb} labels: {}", list.join(", "))));
+    }
+    let (Operation::Update, Some(old)) = (at.operation, at.old) else { return Ok(()) };
     if new.pointer("/spec/taints") != old.pointer("/spec/taints") {
         return Err(at.forbid(format!("node \"{me}\" is not allowed to modify taints")));
     }
     Ok(())
 }
 
-fn check_pod(me: &str, at: &Attributes<'_>) -> Outcome<()> {
+/// Labels that differ and are not a kubelet's to choose: they would let a node draw privileged pods to itself.
+fn foreign_labels<'a>(old: &'a Value, new: &'a Value) -> BTreeSet<&'a str> {
+    let labels = |object: &'a Value| object.pointer("/metadata/labels").and_then(Value::as_object);
+    let (was, is) = (labels(old), labels(new));
+    let names = was.into_iter().chain(is).flat_map(|map| map.keys().map(String::as_str));
+    names
+        .filter(|name| was.and_then(|map| map.get(*name)) != is.and_then(|map| map.get(*name)))
+        .filter(|name| !is_kubelets(name))
+        .collect()
+}
+
+/// Whether a kubelet may choose the label: anything outside Kubernetes's own domains, and of those what it knows best.
+fn is_kubelets(label: &str) -> bool {
+    let domain = label.split_once('/').map_or("", |(domain, _)| domain);
+    let within =
+        |parent: &str| domain.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if within("node-restriction.kubernetes.io") {
+        return false;
+    }
+    let reserved = within("kubernetes.io") || within("k8s.io");
+    !reserved
+        || within("kubelet.kubernetes.io")
+        || within("node.kubernetes.io")
+        || KUBELET_LABELS.contains(&label)
+}
+
+fn check_pod(me: &str, at: &Attributes<'_>, object: Option<&Value>) -> Outcome<()> {
     let Some(old) = at.old else { return Ok(()) };
     if text(old, "/spec/nodeName") != me {
         let verb = if at.operation == Operation::Delete { "delete" } else { "update" };
@@ -53,6 +103,13 @@ fn check_pod(me: &str, at: &Attributes<'_>) -> Outcome<()> {
             "node \"{me}\" can only {verb} pod{} with spec.nodeName set to itself",
             if at.subresource == "status" { " status for pods" } else { "s" }
         )));
+    }
+    let labels = |pod: &Value| {
+        let map = pod.pointer("/metadata/labels").and_then(Value::as_object);
+        map.filter(|map| !map.is_empty()).cloned()
+    };
+    if at.subresource == "status" && object.is_some_and(|new| labels(new) != labels(old)) {
+        return Err(at.forbid(format!("node \"{me}\" can not update labels through pod status")));
     }
     Ok(())
 }
@@ -100,5 +157,43 @@ impl Rule for TaintNodesByCondition {
             list.push(json!({ "key": NOT_READY, "effect": "NoSchedule" }));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kubelet_chooses_its_own_labels_only() {
+        let check = |label: &str, want: bool| assert_eq!(is_kubelets(label), want, "{label}");
+        check("team", true);
+        check("example.com/team", true);
+        check("notkubernetes.io/x", true);
+        check("kubernetes.io/hostname", true);
+        check("beta.kubernetes.io/os", true);
+        check("topology.kubernetes.io/zone", true);
+        check("node.kubernetes.io/anything", true);
+        check("x.kubelet.kubernetes.io/anything", true);
+        check("topology.kubernetes.io/other", false);
+        check("node-role.kubernetes.io/control-plane", false);
+        check("node-restriction.kubernetes.io/x", false);
+        check("a.node-restriction.kubernetes.io/x", false);
+        check("kubernetes.io/x", false);
+        check("sub.k8s.io/x", false);
+    }
+
+    #[test]
+    fn only_labels_that_change_count() {
+        let node = |labels: Value| json!({ "metadata": { "labels": labels } });
+        let check = |old: Value, new: Value, want: &[&str]| {
+            let found: Vec<&str> = foreign_labels(&old, &new).into_iter().collect();
+            assert_eq!(found, want);
+        };
+        let role = "node-role.kubernetes.io/a";
+        check(node(json!({ role: "" })), node(json!({ role: "", "mine": "x" })), &[]);
+        check(node(json!({ role: "" })), node(json!({})), &[role]);
+        check(node(json!({ role: "" })), node(json!({ role: "x" })), &[role]);
+        check(Value::Null, node(json!({ role: "", "kubernetes.io/os": "linux" })), &[role]);
     }
 }

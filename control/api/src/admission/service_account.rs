@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Attributes, Operation, Rule};
 use crate::api::Api;
+use crate::auth::index::refers_to_objects;
 use crate::error::Outcome;
 use crate::value::{self, text};
 
@@ -62,9 +63,10 @@ fn check_mirror(at: &Attributes<'_>, pod: &Value) -> Outcome<()> {
     if !text(pod, "/spec/serviceAccountName").is_empty() {
         return Err(at.forbid("a mirror pod may not reference service accounts"));
     }
-    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
-    let has_secret = volumes.into_iter().flatten().any(|volume| volume.get("secret").is_some());
-    if has_secret { Err(at.forbid("a mirror pod may not reference secrets")) } else { Ok(()) }
+    if refers_to_objects(pod) {
+        return Err(at.forbid("a mirror pod may not reference API objects"));
+    }
+    Ok(())
 }
 
 fn wants_token(pod: &Value, account: &Value) -> bool {

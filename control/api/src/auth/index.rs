@@ -308,6 +308,23 @@ fn pod_view(object: &Value) -> PodView {
     }
 }
 
+/// Whether a pod refers to any API object: what a node may not bring about by a mirror pod of its own making, since a
+/// reference is what lets it read the object.
+pub fn refers_to_objects(pod: &Value) -> bool {
+    let view = pod_view(pod);
+    let Some(spec) = pod.get("spec") else { return false };
+    let account = !view.service_account.is_empty() || !text(pod, "/spec/serviceAccount").is_empty();
+    let projects = |volume: &Value| {
+        let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+        let kinds = ["serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+        sources.into_iter().flatten().any(|source| kinds.iter().any(|kind| source.get(kind).is_some()))
+    };
+    account
+        || !view.refs.is_empty()
+        || list(spec, "resourceClaims").next().is_some()
+        || list(spec, "volumes").any(|volume| volume.get("ephemeral").is_some() || projects(volume))
+}
+
 fn collect_refs(spec: &Value, refs: &mut BTreeSet<(RefKind, String)>) {
     let mut add = |kind, value: Option<&Value>| {
         if let Some(name) = value.and_then(Value::as_str).filter(|name| !name.is_empty()) {
@@ -325,7 +342,8 @@ fn collect_refs(spec: &Value, refs: &mut BTreeSet<(RefKind, String)>) {
             add(RefKind::Secret, source.pointer("/secret/name"));
             add(RefKind::ConfigMap, source.pointer("/configMap/name"));
         }
-        for driver in ["cephfs", "csi", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"] {
+        add(RefKind::Secret, volume.pointer("/azureFile/secretName"));
+        for driver in ["cephfs", "cinder", "csi", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"] {
             if let Some(driver) = volume.get(driver) {
                 add(RefKind::Secret, driver.pointer("/secretRef/name"));
                 add(RefKind::Secret, driver.pointer("/nodePublishSecretRef/name"));

@@ -224,6 +224,10 @@ pub fn rules_for(user: &UserInfo, namespace: &str, index: &AuthIndex) -> Vec<Pol
 
 /// Whether `held` covers every right that `wanted` gives; the error is upstream's text.
 pub fn check_held(user: &UserInfo, held: &[PolicyRule], wanted: &[PolicyRule]) -> Result<(), String> {
+    let rights = wanted.iter().map(right_count).fold(0, usize::saturating_add);
+    if rights > MAX_RIGHTS {
+        return Err(format!("the rules expand to {rights} rights; at most {MAX_RIGHTS} can be checked"));
+    }
     let missing: Vec<PolicyRule> = wanted
         .iter()
         .flat_map(single_rights)
@@ -241,6 +245,19 @@ pub fn check_held(user: &UserInfo, held: &[PolicyRule], wanted: &[PolicyRule]) -
         groups.join(" "),
         lines.join("\n")
     ))
+}
+
+/// Single rights that one check looks at: a small object can expand to billions.
+const MAX_RIGHTS: usize = 10_000;
+
+/// How many rights [`single_rights`] makes of a rule.
+fn right_count(rule: &PolicyRule) -> usize {
+    let objects = rule
+        .api_groups
+        .len()
+        .saturating_mul(rule.resources.len())
+        .saturating_mul(rule.resource_names.len().max(1));
+    rule.verbs.len().saturating_mul(objects.saturating_add(rule.non_resource_urls.len()))
 }
 
 /// A rule taken apart: one verb, one group, one resource, one name at most.

@@ -163,12 +163,12 @@ impl TokenAuthority {
         let own = audiences.is_empty() || audiences == self.audiences;
         let mut lifetime = seconds;
         if seconds == EXTENDABLE && own && subject.pod.is_some() {
-            subject.warnafter = Some(now + seconds);
+            subject.warnafter = Some(now.saturating_add(seconds));
             lifetime = YEAR;
         }
         let claims = Claims {
             aud: if own { self.audiences.clone() } else { audiences.to_vec() },
-            exp: now + lifetime,
+            exp: now.saturating_add(lifetime),
             iat: now,
             iss: self.issuer.clone(),
             jti: jws::random_uuid()?,
@@ -178,7 +178,7 @@ impl TokenAuthority {
         };
         let body = serde_json::to_vec(&claims).map_err(|err| KeyError::Sign(err.to_string()))?;
         // The answer names the short life, so that the holder renews in time.
-        Ok((self.signer.sign(&body)?, now + seconds))
+        Ok((self.signer.sign(&body)?, now.saturating_add(seconds)))
     }
 
     /// Reads and checks a token: signature, time, audience (one of `wanted`; none means the API server's own), and
@@ -200,10 +200,10 @@ impl TokenAuthority {
         }
         let claims: Claims =
             serde_json::from_slice(&parts.claims).map_err(|err| TokenError::Malformed(err.to_string()))?;
-        if now > claims.exp + LEEWAY {
+        if now > claims.exp.saturating_add(LEEWAY) {
             return Err(TokenError::Expired);
         }
-        if now + LEEWAY < claims.nbf {
+        if now.saturating_add(LEEWAY) < claims.nbf {
             return Err(TokenError::TooEarly);
         }
         let wanted = if wanted.is_empty() { &self.audiences } else { wanted };
@@ -248,6 +248,13 @@ fn check_bound(claims: &Claims, index: &AuthIndex) -> Result<(), TokenError> {
         && index.pod(&subject.namespace, &pod.name).is_none_or(|it| it.uid != pod.uid)
     {
         return Err(TokenError::Unbound(format!("pod {}/{}", subject.namespace, pod.name)));
+    }
+    // Nobody here follows secrets: a bond that cannot be checked must not count as whole.
+    if let Some(secret) = &subject.secret {
+        return Err(TokenError::Malformed(format!(
+            "bound to secret {}/{}, which is not supported",
+            subject.namespace, secret.name
+        )));
     }
     // A node reference beside a pod only informs; alone, it binds.
     if let (None, Some(node)) = (&subject.pod, &subject.node)

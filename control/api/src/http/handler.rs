@@ -8,7 +8,7 @@ use bytes::Bytes;
 use coracle_apimachinery::Status;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::SemaphorePermit;
@@ -29,6 +29,9 @@ pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The subprotocol that carries a browser's bearer token.
+const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Who sends requests over a connection.
 #[derive(Debug, Clone)]
@@ -81,8 +84,8 @@ async fn answer_inner(
     mut request: Request<RequestBody>,
 ) -> Outcome<Response<Body>> {
     let user = authenticate(api, caller, &call.info.path, request.headers())?;
-    request.headers_mut().remove(header::AUTHORIZATION);
-    call.user = impersonate(api, user, request.headers_mut())?;
+    call.user = impersonate(api, user, request.headers())?;
+    strip_credentials(request.headers_mut());
     authorize(api, call)?;
     let _place = place(api, caller, call)?;
     if !call.info.resource_request {
@@ -136,21 +139,52 @@ fn authenticate(api: &Api, caller: &Caller, path: &str, headers: &HeaderMap) -> 
     }
 }
 
+/// All values of a header of impersonation. One that cannot be read must not pass for one that is not there: the request
+/// would run as somebody else than it says.
+fn header_values(headers: &HeaderMap, name: &str) -> Outcome<Vec<String>> {
+    headers.get_all(name).iter().map(header_utf8).collect()
+}
+
+fn header_utf8(value: &HeaderValue) -> Outcome<String> {
+    let text = std::str::from_utf8(value.as_bytes());
+    text.map(str::to_owned).map_err(|_| ApiError::bad_request("impersonation headers must be UTF-8"))
+}
+
+/// Removes what says who asks: nobody behind this server may see it, or act on it again.
+fn strip_credentials(headers: &mut HeaderMap) {
+    headers.remove(header::AUTHORIZATION);
+    let acting: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
+    for name in acting {
+        headers.remove(name);
+    }
+    let offered: Vec<HeaderValue> = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect();
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    for value in offered {
+        // A value that is no text names no protocol.
+        let Ok(text) = value.to_str() else { continue };
+        let entries = text.split(',').map(str::trim);
+        let kept: Vec<&str> =
+            entries.filter(|it| !it.is_empty() && !it.starts_with(TOKEN_PROTOCOL)).collect();
+        if let Ok(value) = HeaderValue::from_str(&kept.join(", "))
+            && !kept.is_empty()
+        {
+            headers.append(header::SEC_WEBSOCKET_PROTOCOL, value);
+        }
+    }
+}
+
 /// Acts as somebody else, if the caller may.
-fn impersonate(api: &Api, user: UserInfo, headers: &mut HeaderMap) -> Outcome<UserInfo> {
-    let texts = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|v| v.to_str().ok().map(str::to_owned)).collect()
-    };
-    let name = texts("impersonate-user").into_iter().next().unwrap_or_default();
-    let (groups, uid) = (texts("impersonate-group"), texts("impersonate-uid").into_iter().next());
-    let extra: Vec<(String, String)> = headers
-        .iter()
-        .filter_map(|(key, value)| {
-            let key = key.as_str().strip_prefix("impersonate-extra-")?;
-            let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();
-            Some((key, value.to_str().ok()?.to_owned()))
-        })
-        .collect();
+fn impersonate(api: &Api, user: UserInfo, headers: &HeaderMap) -> Outcome<UserInfo> {
+    let name = header_values(headers, "impersonate-user")?.into_iter().next().unwrap_or_default();
+    let groups = header_values(headers, "impersonate-group")?;
+    let uid = header_values(headers, "impersonate-uid")?.into_iter().next();
+    let mut extra: Vec<(String, String)> = Vec::new();
+    for (key, value) in headers {
+        let Some(key) = key.as_str().strip_prefix("impersonate-extra-") else { continue };
+        let text = header_utf8(value)?;
+        extra.push((percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned(), text));
+    }
     if name.is_empty() {
         if !groups.is_empty() || uid.is_some() || !extra.is_empty() {
             return Err(ApiError::internal("requested impersonation without impersonating a user"));
@@ -210,19 +244,10 @@ fn may_impersonate(
 
 fn authorize(api: &Api, call: &Call) -> Outcome<()> {
     let info = &call.info;
-    let attributes = if info.resource_request {
-        Attributes {
-            version: &info.version,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: &info.name,
-            path: &info.path,
-            field_selector: call.query.get("fieldSelector").unwrap_or_default(),
-            ..Attributes::resource(&call.user, info.verb, &info.group, &info.resource)
-        }
-    } else {
-        Attributes::path(&call.user, info.verb, &info.path)
-    };
+    if info.resource_request {
+        return api.authorize_verb(call, info.verb);
+    }
+    let attributes = Attributes::path(&call.user, info.verb, &info.path);
     let decision = api.authorizer.authorize(&attributes);
     if decision.is_allowed() {
         return Ok(());
@@ -292,16 +317,54 @@ fn count(api: &Api, call: &Call, code: u16, started: Instant) {
         verb => verb.to_uppercase(),
     };
     // Names that nobody serves are not labels: anyone could make any number of them.
-    let known =
-        info.resource_request && api.registry.find(&info.group, &info.version, &info.resource).is_some();
-    let word = |text: &str| if known { text.to_owned() } else { String::new() };
+    let served = api.registry.find(&info.group, &info.version, &info.resource);
+    let known = served.filter(|_| info.resource_request);
+    let subresource = known.and_then(|it| it.info.sub(&info.subresource)).map(|it| it.name);
+    let word = |text: &str| if known.is_some() { text.to_owned() } else { String::new() };
     let labels = RequestLabels {
         verb,
         group: word(&info.group),
         version: word(&info.version),
         resource: word(&info.resource),
-        subresource: word(&info.subresource),
+        subresource: subresource.unwrap_or_default().to_owned(),
         code,
     };
     api.metrics.answered(labels, (!long).then(|| started.elapsed().as_secs_f64()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_credential_stays_in_the_headers() {
+        let check = |protocols: &'static str, want: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", HeaderValue::from_static("Bearer secret"));
+            headers.insert("impersonate-user", HeaderValue::from_static("bob"));
+            headers.append("impersonate-group", HeaderValue::from_static("a"));
+            headers.append("impersonate-group", HeaderValue::from_static("b"));
+            headers.insert("impersonate-extra-scopes", HeaderValue::from_static("all"));
+            headers.insert("accept", HeaderValue::from_static("*/*"));
+            headers.insert("sec-websocket-protocol", HeaderValue::from_static(protocols));
+            strip_credentials(&mut headers);
+            assert_eq!(header_text(&headers, "sec-websocket-protocol"), want, "{protocols}");
+            assert_eq!(headers.len(), 1 + usize::from(want.is_some()), "{headers:?}");
+        };
+        check("v5.channel.k8s.io", Some("v5.channel.k8s.io"));
+        check("base64url.bearer.authorization.k8s.io.c2VjcmV0, v5.channel.k8s.io", Some("v5.channel.k8s.io"));
+        check("a,base64url.bearer.authorization.k8s.io.c2VjcmV0,b", Some("a, b"));
+        check("base64url.bearer.authorization.k8s.io.c2VjcmV0", None);
+    }
+
+    #[test]
+    fn impersonation_reads_utf8_and_nothing_else() {
+        let check = |bytes: &[u8], want: Option<&str>| {
+            let value = HeaderValue::from_bytes(bytes).unwrap();
+            assert_eq!(header_utf8(&value).ok().as_deref(), want);
+        };
+        check(b"bob", Some("bob"));
+        check("zoë".as_bytes(), Some("zoë"));
+        check(b"bob\xff", None);
+    }
 }

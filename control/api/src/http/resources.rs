@@ -28,6 +28,11 @@ pub fn is_connect(info: &Info) -> bool {
 pub async fn connect(api: &Arc<Api>, call: &Call, request: Request<RequestBody>) -> Outcome<Response<Body>> {
     let info = &call.info;
     resource_of(api, info)?;
+    // A WebSocket begins with a GET: whoever may only read must not run anything through one.
+    let runs = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
+    if info.resource == "pods" && runs && info.verb == "get" {
+        api.authorize_verb(call, "create")?;
+    }
     match &api.connect {
         Some(connect) => connect.connect(api, call, request).await,
         None => Err(Status::unavailable(format!(

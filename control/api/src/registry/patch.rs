@@ -152,6 +152,7 @@ impl Api {
         let writer = Writer { call, options: &options };
         let make = |current: &Value| self.merged(resource, Some(current), &intent, &options, target.part);
         if target.part == Part::Main && self.registry.read(resource, &target.key()).await?.is_none() {
+            self.authorize_verb(call, "create")?;
             let object = self.merged(resource, None, &intent, &options, target.part)?;
             match self.create_object(writer, resource, object).await {
                 Err(err) if err.code() == 409 => {} // somebody was faster: apply to theirs

@@ -22,6 +22,8 @@ use crate::value::{self, text};
 const TOKEN_SECONDS: i64 = 3600;
 /// And at least.
 const TOKEN_LEAST: i64 = 600;
+/// And at most.
+const TOKEN_MOST: i64 = 1 << 32;
 
 impl Api {
     /// POST of a Binding: gives a pod its node.
@@ -194,6 +196,12 @@ impl Api {
                 FieldError::invalid(&path, seconds, "may not specify a duration less than 10 minutes");
             return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &[error]).into());
         }
+        if seconds > TOKEN_MOST {
+            let path = Path::new("spec").child("expirationSeconds");
+            let error =
+                FieldError::invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds");
+            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &[error]).into());
+        }
         let at = Attributes {
             operation: Operation::Create,
             resource,
@@ -244,11 +252,10 @@ impl Api {
         let (kind, name, uid) = (text(bound, "/kind"), text(bound, "/name"), text(bound, "/uid"));
         let resource = match kind {
             "Pod" => "pods",
-            "Secret" => "secrets",
             "Node" => "nodes",
             _ => {
                 return Err(ApiError::bad_request(format!(
-                    "cannot bind token for serviceaccount to object of type {} {kind}: only pods, secrets and nodes",
+                    "cannot bind token for serviceaccount to object of type {} {kind}: only pods and nodes",
                     text(bound, "/apiVersion")
                 )));
             }
@@ -283,7 +290,6 @@ impl Api {
                 }
                 subject.pod = Some(reference);
             }
-            "Secret" => subject.secret = Some(reference),
             _ => subject.node = Some(reference),
         }
         Ok(())

@@ -118,6 +118,7 @@ impl Api {
             && resource.ops.create_on_update
             && self.registry.read(resource, &key).await?.is_none()
         {
+            self.authorize_verb(call, "create")?;
             value::metadata(&mut object).remove("resourceVersion");
             return Ok((self.create_object(writer, resource, object).await?, true));
         }

@@ -98,6 +98,11 @@ async fn a_token_is_for_its_account_and_pod() {
     assert!(answer["status"]["authenticated"] != json!(true), "the pod is gone: {answer}");
     let short = json!({ "spec": { "expirationSeconds": 60 } });
     assert_eq!(server.post(path, &short.to_string()).await.code, 422);
+    let long = json!({ "spec": { "expirationSeconds": (1_i64 << 32) + 1 } });
+    assert_eq!(server.post(path, &long.to_string()).await.code, 422);
+    let secret =
+        json!({ "spec": { "boundObjectRef": { "kind": "Secret", "apiVersion": "v1", "name": "s" } } });
+    assert_eq!(server.post(path, &secret.to_string()).await.code, 400);
 }
 
 #[tokio::test]

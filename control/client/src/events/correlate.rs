@@ -13,7 +13,7 @@ const SECONDS_PER_TOKEN: f64 = 300.0;
 const COMBINE_FROM: usize = 10;
 const COMBINE_WITHIN: i64 = 600;
 /// Entries per table; the oldest make room.
-const KEPT: usize = 4096;
+const KEPT: usize = 512;
 
 /// What to do with an event.
 #[derive(Debug, PartialEq, Eq)]

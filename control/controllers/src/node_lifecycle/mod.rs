@@ -156,6 +156,10 @@ impl Reconcile for Lifecycle {
         if matches!(ready_status(&node), "False" | "Unknown") {
             self.mark_pods(&node).await?;
         }
+        if silence >= GRACE {
+            // Silent, and marked so: its first sign of life puts it into the queue, so this is only a safety net.
+            return Ok(Requeue::After(GRACE));
+        }
         // At the deadline as it is now; each lease in between only moves the next look.
         Ok(Requeue::After(GRACE.saturating_sub(silence).max(std::time::Duration::from_secs(1))))
     }

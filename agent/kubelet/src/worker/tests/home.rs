@@ -105,6 +105,8 @@ fn labels(pod: &Pod) -> HashMap<String, String> {
 pub(crate) struct MemoryApi {
     pub pods: Mutex<HashMap<String, Pod>>,
     pub patches: Mutex<u32>,
+    /// The status of every patch, in order.
+    pub sent: Mutex<Vec<Value>>,
     pub changed: tokio::sync::Notify,
 }
 
@@ -112,6 +114,7 @@ pub(crate) struct MemoryApi {
 impl PodApi for MemoryApi {
     async fn patch_status(&self, pod: &Pod, patch: Value) -> Result<Pod, ApiError> {
         *self.patches.lock().unwrap() += 1;
+        self.sent.lock().unwrap().push(patch["status"].clone());
         let mut pods = self.pods.lock().unwrap();
         let known = pods.get_mut(pod::uid(pod)).ok_or_else(|| ApiError::Gone(pod::key(pod)))?;
         let mut status = serde_json::to_value(known.status.clone().unwrap_or_default()).unwrap();

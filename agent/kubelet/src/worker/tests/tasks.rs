@@ -226,6 +226,7 @@ async fn containers_are_adopted_by_the_next_kubelet() {
     (status[0].ready, status[0].started) = (true, Some(true));
     let id = status[0].container_id.clone();
     let node = node.restart().await;
+    node.bench.api.sent.lock().unwrap().clear();
     node.bench.api.pods.lock().unwrap().insert("u1".into(), known.clone());
     node.roster.put(Arc::new(known));
     node.listen();
@@ -239,6 +240,15 @@ async fn containers_are_adopted_by_the_next_kubelet() {
     let published = entry.published();
     let status = &published.status.container_statuses.as_ref().unwrap()[0];
     assert_eq!((&status.container_id, status.restart_count, status.ready), (&id, 0, true));
+    assert!(published.status.pod_ip.is_some());
+    let lost = |it: &serde_json::Value| {
+        let empty =
+            |it: &serde_json::Value| it.is_null() || it == "" || it.as_array().is_some_and(Vec::is_empty);
+        ["podIP", "podIPs"].into_iter().filter_map(|field| it.get(field)).any(empty)
+    };
+    let sent = node.bench.api.sent.lock().unwrap();
+    assert!(!sent.iter().any(lost), "an address went away for a moment: {sent:?}");
+    drop(sent);
     assert_eq!((node.count("CreateContainer"), node.count("RunPodSandbox")), (1, 1));
 }
 

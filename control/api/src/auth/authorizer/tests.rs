@@ -204,3 +204,40 @@ fn aggregates_follow_their_parts() {
     index.changed("clusterroles", "", "crontabs-view", None);
     assert!(!crontabs("ann@auditors", "get") && !crontabs("eddy", "get"));
 }
+
+#[test]
+fn rules_that_expand_without_end_are_not_expanded() {
+    let check = |count: usize, held: bool| {
+        let names: Vec<String> = (0..count).map(|it| format!("n{it}")).collect();
+        let wanted = PolicyRule { resource_names: names.clone(), ..PolicyRule::everything() };
+        let wide = PolicyRule { verbs: names.clone(), api_groups: names.clone(), resources: names, ..wanted };
+        let all = [PolicyRule::everything()];
+        assert_eq!(rbac::check_held(&user("bob"), &all, &[wide]).is_ok(), held, "{count}");
+    };
+    check(10, true); // ten to the fourth, just within
+    check(11, false);
+    check(1000, false);
+}
+
+#[test]
+fn every_reference_of_a_pod_counts() {
+    let check = |spec: serde_json::Value, want: bool| {
+        let pod = json!({ "spec": spec });
+        assert_eq!(crate::auth::index::refers_to_objects(&pod), want, "{pod}");
+    };
+    check(
+        json!({ "volumes": [{ "name": "v", "hostPath": { "path": "/x" } }, { "name": "e", "emptyDir": {} }] }),
+        false,
+    );
+    check(json!({ "containers": [{ "env": [{ "name": "A", "value": "b" }] }] }), false);
+    check(json!({ "serviceAccountName": "s" }), true);
+    check(json!({ "imagePullSecrets": [{ "name": "s" }] }), true);
+    check(json!({ "volumes": [{ "configMap": { "name": "c" } }] }), true);
+    check(json!({ "volumes": [{ "persistentVolumeClaim": { "claimName": "c" } }] }), true);
+    check(
+        json!({ "volumes": [{ "projected": { "sources": [{ "serviceAccountToken": { "path": "t" } }] } }] }),
+        true,
+    );
+    check(json!({ "volumes": [{ "projected": { "sources": [{ "downwardAPI": {} }] } }] }), false);
+    check(json!({ "initContainers": [{ "envFrom": [{ "secretRef": { "name": "s" } }] }] }), true);
+}

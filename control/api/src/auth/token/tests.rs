@@ -83,3 +83,20 @@ fn rsa_keys_sign_and_verify_too() {
         (Some("RSA"), Some("RS256"), Some("AQAB"))
     );
 }
+
+#[test]
+fn a_bond_to_a_secret_is_refused() {
+    let (authority, index) = (authority(), index());
+    let check = |secret: Option<Reference>, good: bool| {
+        let (token, _) = authority.issue(TokenSubject { secret, ..subject() }, &[], 600, 1000).unwrap();
+        assert_eq!(authority.verify(&token, &[], 1300, &index).is_ok(), good);
+    };
+    check(None, true);
+    check(Some(Reference { name: "s".to_owned(), uid: "u".to_owned() }), false);
+}
+
+#[test]
+fn the_longest_life_does_not_overflow() {
+    let (_, end) = authority().issue(subject(), &[], i64::MAX, 1000).unwrap();
+    assert_eq!(end, i64::MAX);
+}

@@ -55,6 +55,8 @@ pub static RUNTIME_CLASS: KindOps = KindOps {
 
 /// Certificate signing requests.
 pub static CERTIFICATE_REQUEST: KindOps = KindOps {
+    // What has been asked for, and by whom, is approved as it was.
+    prepare_update: |new, old| new["spec"] = old["spec"].clone(),
     fields: &["spec.signerName"],
     printer: Some(Printer {
         columns: &[
