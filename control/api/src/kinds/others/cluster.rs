@@ -56,7 +56,11 @@ pub static RUNTIME_CLASS: KindOps = KindOps {
 /// Certificate signing requests.
 pub static CERTIFICATE_REQUEST: KindOps = KindOps {
     // What has been asked for, and by whom, is approved as it was.
-    prepare_update: |new, old| new["spec"] = old["spec"].clone(),
+    prepare_update: |new, old| {
+        if let Some(spec) = old.get("spec") {
+            new["spec"] = spec.clone();
+        }
+    },
     fields: &["spec.signerName"],
     printer: Some(Printer {
         columns: &[
