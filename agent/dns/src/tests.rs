@@ -233,7 +233,10 @@ fn a_resolver_that_asks_us_back_is_left_out() {
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
-                counter.fetch_add(1, Ordering::SeqCst);
+                // Copies of the first question may still be under way when the second is asked.
+                if buffer[..length].windows(4).any(|it| it == b"\x03org") {
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
                 if peer.ip().to_string() == "10.96.0.10" {
                     continue;
                 }
@@ -241,8 +244,7 @@ fn a_resolver_that_asks_us_back_is_left_out() {
             }
         });
         assert_eq!(ask("example.com.", RecordType::A), "Server Failure");
-        let before = asked.load(Ordering::SeqCst);
         assert_eq!(ask("example.org.", RecordType::A), "Server Failure");
-        assert_eq!(asked.load(Ordering::SeqCst), before, "it was not asked again");
+        assert_eq!(asked.load(Ordering::SeqCst), 0, "it was not asked again");
     });
 }
