@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::{Api, ListParams};
 
 use crate::layout::Layout;
@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// Every node is Ready.
+    /// Every node is Ready, and pods can be created.
     Ready {
         /// Their names.
         nodes: Vec<String>,
@@ -64,10 +64,10 @@ pub async fn look(layout: &Layout) -> State {
     if process_ended(&layout.run().join("coracle.pid")) {
         return State::Ended;
     }
-    match tokio::time::timeout(LOOK, nodes(layout)).await {
+    match tokio::time::timeout(LOOK, ask(layout)).await {
         Err(_) => waiting("the API server does not answer in time"),
         Ok(Err(reason)) => State::Waiting { reason },
-        Ok(Ok(nodes)) => judge(&nodes),
+        Ok(Ok((nodes, account))) => judge(&nodes, account),
     }
 }
 
@@ -85,7 +85,8 @@ fn process_ended(pid_file: &Path) -> bool {
     }
 }
 
-async fn nodes(layout: &Layout) -> Result<Vec<Node>, String> {
+/// The nodes, and whether pods of the default namespace have their service account.
+async fn ask(layout: &Layout) -> Result<(Vec<Node>, bool), String> {
     let path = layout.admin_kubeconfig();
     if !path.exists() {
         return Err("the API server has not made its certificates yet".to_owned());
@@ -93,14 +94,17 @@ async fn nodes(layout: &Layout) -> Result<Vec<Node>, String> {
     let client = coracle_client::from_kubeconfig(&path, "coracle-status")
         .await
         .map_err(|error| coracle_client::report(&error))?;
-    let nodes = Api::<Node>::all(client).list(&ListParams::default()).await;
-    nodes.map(|it| it.items).map_err(|error| match error {
+    let refused = |error| match error {
         kube::Error::Api(status) => status.message,
         _ => "the API server does not answer yet".to_owned(),
-    })
+    };
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(refused)?;
+    let accounts = Api::<ServiceAccount>::namespaced(client, "default");
+    let account = accounts.get_opt("default").await.map_err(refused)?;
+    Ok((nodes.items, account.is_some()))
 }
 
-fn judge(nodes: &[Node]) -> State {
+fn judge(nodes: &[Node], account: bool) -> State {
     if nodes.is_empty() {
         return waiting("the kubelet has not registered its node yet");
     }
@@ -115,6 +119,9 @@ fn judge(nodes: &[Node]) -> State {
                 return waiting(&format!("node {name} is not Ready: {reason}"));
             }
         }
+    }
+    if !account {
+        return waiting("service account default/default is not there yet, and pods need it");
     }
     State::Ready { nodes: nodes.iter().filter_map(|it| it.metadata.name.clone()).collect() }
 }
@@ -148,8 +155,10 @@ mod tests {
             (vec![node("a", Some(("True", "")))], "node a is Ready"),
             (vec![node("a", Some(("True", ""))), node("b", None)], "waiting: node b has not reported yet"),
         ] {
-            assert_eq!(judge(&nodes).to_string(), expected);
+            assert_eq!(judge(&nodes, true).to_string(), expected);
         }
+        let early = judge(&[node("a", Some(("True", "")))], false).to_string();
+        assert!(early.contains("default/default"), "{early}");
     }
 
     #[test]

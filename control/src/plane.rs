@@ -45,6 +45,15 @@ impl ControlPlane {
                 value: config.service_cidr.clone(),
                 reason: error.to_string(),
             })?;
+        let pod_ranges = ControllersConfig {
+            cluster_cidrs: vec![config.pod_cidr.clone()],
+            ..ControllersConfig::default()
+        };
+        pod_ranges.check().map_err(|error| ControlError::Config {
+            what: "pod CIDR",
+            value: config.pod_cidr.clone(),
+            reason: error.to_string(),
+        })?;
         let pki = open_pki(&config, service_cidr.address(1)).await?;
         let store = open_store(&config.store).await?;
         let listener = TcpListener::bind(config.listen)

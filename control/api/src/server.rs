@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -131,7 +132,10 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, tok
         .map(|c| c.clone().into_owned())
         .collect();
     let caller = Caller::Peer(certificates);
+    let asked = Arc::new(AtomicBool::new(false));
+    let silence = silence(asked.clone());
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         let (api, caller) = (api.clone(), caller.clone());
         async move { Ok::<_, Infallible>(handle(api, caller, request.map(boxed)).await) }
     });
@@ -149,10 +153,20 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, tok
         done = connection.as_mut() => if let Err(err) = done {
             tracing::debug!(error = %err, "connection broke");
         },
+        () = silence => {}
         () = token.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(Duration::from_secs(5), connection).await;
         }
+    }
+}
+
+/// Ends when a client has asked nothing for too long after its handshake; never once it has asked. Without it, clients
+/// that send nothing, or half of a preface, keep their places for ever.
+async fn silence(asked: Arc<AtomicBool>) {
+    tokio::time::sleep(HANDSHAKE).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -18,6 +18,7 @@ mod tls; // certificates
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use coracle_cri::RuntimeHandle;
@@ -161,10 +162,31 @@ async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, server: &Arc<Serve
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await else { return };
     let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|it| it.to_vec());
     let peer = peer.as_deref().and_then(access::user_of_certificate);
-    let service = service_fn(|request| route::handle(request, peer.clone(), server.clone()));
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        route::handle(request, peer.clone(), server.clone())
+    });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20));
     let http = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     // A cancelled server drops its connections; clients come back.
-    tokio::select! { ended = http => drop(ended), () = server.token.cancelled() => {} }
+    tokio::select! {
+        ended = http => drop(ended),
+        () = silence(&asked) => {}
+        () = server.token.cancelled() => {}
+    }
+}
+
+/// Ends when a client has asked nothing for too long after its handshake; never once it has asked.
+async fn silence(asked: &AtomicBool) {
+    tokio::time::sleep(HANDSHAKE).await;
+    if asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }

@@ -1,6 +1,6 @@
 //! What differs between two statuses, as a strategic merge patch.
 
-use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 
 /// The conditions that this kubelet writes; others belong to others.
@@ -61,36 +61,36 @@ pub fn difference(before: &PodStatus, wanted: &PodStatus) -> Option<Value> {
 }
 
 /// Our conditions, all of them as soon as one differs: they merge by their type, and a server that does not merge must
-/// not lose any. A field that is to go says so.
+/// not lose any. A field that is to go says so. They are compared as they are written: a time in memory has a finer
+/// grain than the API's whole seconds.
 fn conditions(before: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
-    let ours = |list: &PodStatus| -> Vec<PodCondition> {
+    let ours = |list: &PodStatus| -> Vec<Value> {
         let all = list.conditions.iter().flatten();
-        all.filter(|it| OWNED_CONDITIONS.contains(&it.type_.as_str())).cloned().collect()
+        all.filter(|it| OWNED_CONDITIONS.contains(&it.type_.as_str()))
+            .filter_map(|it| serde_json::to_value(it).ok())
+            .collect()
     };
-    let (old, new) = (ours(before), ours(wanted));
-    let find = |it: &PodCondition| old.iter().find(|old| old.type_ == it.type_);
+    let (old, mut new) = (ours(before), ours(wanted));
+    let find = |it: &Value| old.iter().find(|old| old["type"] == it["type"]);
     if new.iter().all(|it| find(it) == Some(it)) {
         return Vec::new();
     }
-    let values = new.iter().filter_map(|it| {
-        let mut value = serde_json::to_value(it).ok()?;
-        if let (Some(old), Some(fields)) = (find(it), value.as_object_mut()) {
-            if old.reason.is_some() && it.reason.is_none() {
-                fields.insert("reason".into(), Value::Null);
-            }
-            if old.message.is_some() && it.message.is_none() {
-                fields.insert("message".into(), Value::Null);
+    for value in &mut new {
+        let Some(old) = find(value) else { continue };
+        for field in ["reason", "message"] {
+            if !old[field].is_null() && value[field].is_null() {
+                value[field] = Value::Null;
             }
         }
-        Some(value)
-    });
-    values.collect()
+    }
+    new
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::PodIP;
+    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn status(phase: &str, ips: &[&str], ready: &str) -> PodStatus {
         PodStatus {
@@ -118,5 +118,29 @@ mod tests {
         assert_eq!(patch["status"]["podIPs"], json!([{ "ip": "10.0.0.2" }, { "$patch": "replace" }]));
         let patch = difference(&b, &status("Running", &[], "True")).unwrap();
         assert_eq!(patch["status"]["podIPs"], Value::Null);
+    }
+
+    #[test]
+    fn what_the_api_rounds_is_no_difference() {
+        let at = |nanos| {
+            let mut status = status("Running", &[], "True");
+            let time = jiff::Timestamp::new(1_700_000_000, nanos).unwrap();
+            for condition in status.conditions.iter_mut().flatten() {
+                condition.last_transition_time = Some(Time(time));
+            }
+            status.start_time = Some(Time(time));
+            status
+        };
+        assert_eq!(difference(&at(0), &at(123_456_789)), None);
+    }
+
+    #[test]
+    fn a_reason_that_goes_says_so() {
+        let mut before = status("Running", &[], "False");
+        before.conditions.iter_mut().flatten().for_each(|it| it.reason = Some("ContainersNotReady".into()));
+        let patch = difference(&before, &status("Running", &[], "True")).unwrap();
+        let ready = patch["status"]["conditions"][0].as_object().unwrap();
+        assert_eq!(ready.get("reason"), Some(&Value::Null));
+        assert!(!ready.contains_key("message"));
     }
 }

@@ -227,7 +227,7 @@ mod tests {
         let count = |resource| objects.iter().filter(|it| it.resource == resource).count();
         assert_eq!(
             ["clusterroles", "clusterrolebindings", "roles", "rolebindings"].map(count),
-            [70, 51, 7, 7]
+            [70, 52, 7, 7]
         );
         for it in &objects {
             let rules = it.object.get("rules").and_then(Value::as_array);

@@ -110,9 +110,12 @@ impl Feed {
     async fn follow(&self, token: &CancellationToken) -> Result<(), StoreError> {
         let revision = self.store.revision().await?;
         let mut batches = self.store.watch(ROOT, revision + 1).await?;
-        for cache in self.caches.values().filter(|cache| cache.is_ready()) {
+        for cache in self.caches.values() {
+            // First the lock: a load that is under way may have read from before this watch's start.
             let _one_loader = cache.loaded.lock().await;
-            self.load(cache).await?;
+            if cache.is_ready() {
+                self.load(cache).await?;
+            }
         }
         self.applied.send_replace(revision);
         loop {

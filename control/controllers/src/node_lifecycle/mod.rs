@@ -132,6 +132,8 @@ impl Reconcile for Lifecycle {
     async fn reconcile(&self, key: &Key) -> Result<Requeue, CallError> {
         let Some(node) = self.nodes.get(key) else {
             self.heard.forget(&key.name);
+            // It may have been the last one that was ready.
+            self.watch_for_full_silence();
             return Ok(Requeue::Done);
         };
         let now = crate::run::now();

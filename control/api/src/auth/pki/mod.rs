@@ -132,9 +132,10 @@ impl Pki {
         self.client("admin", "kubernetes-admin", Some("system:masters"))
     }
 
-    /// The certificate by which the API server calls kubelets.
+    /// The certificate by which the API server calls kubelets. It may use the kubelets' API and nothing else: it goes to
+    /// whatever address a node reports.
     pub fn kubelet_client(&self) -> Result<Credential, PkiError> {
-        self.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", Some("system:masters"))
+        self.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", None)
     }
 
     /// The certificate by which the kubelet of `node` calls the API server.
