@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use coracle_client::report;
 use coracle_cni::netlink::Netlink;
-use coracle_cni::nft;
 use coracle_cri::{CriError, Remote, Runtime};
 use futures::StreamExt;
 
@@ -36,7 +35,7 @@ pub async fn down(settings: &Settings) -> Vec<String> {
         let mut failures = unmount_below(&kernel.layout().kubelet());
         failures.extend(remove_cgroups(&kernel.cgroup_root));
         failures.extend(remove_bridge(&kernel.bridge));
-        failures.extend(remove_table(coracle_cni::plugins::TABLE));
+        failures.extend(coracle_cni::plugins::purge().err().map(|error| error.to_string()));
         failures
     });
     failures.extend(rest.await.unwrap_or_else(|error| vec![format!("tear down: {error}")]));
@@ -52,12 +51,6 @@ pub async fn down(settings: &Settings) -> Vec<String> {
 /// The link that joined the pods; theirs went with them.
 fn remove_bridge(name: &str) -> Option<String> {
     let removed = Netlink::open().and_then(|it| it.delete_link_named(name));
-    removed.err().map(|error| report(&error))
-}
-
-/// A table of rules; one that is not there is made first, so that its removal always holds.
-fn remove_table(name: &str) -> Option<String> {
-    let removed = nft::apply(&format!("add table inet {name}\ndelete table inet {name}\n"));
     removed.err().map(|error| report(&error))
 }
 

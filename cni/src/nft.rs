@@ -8,7 +8,7 @@ use std::time::Duration;
 /// The time one transaction is given; a full load of a large cluster takes well under a second.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why rules were not loaded or listed.
+/// Why rules were not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
     /// The tool could not be run.
@@ -24,47 +24,27 @@ pub enum NftError {
         /// The first line that nft printed.
         message: String,
     },
-    /// The listing is not the JSON that was asked for.
-    #[error("read the list of nft")]
-    Decode {
-        #[source]
-        /// Where decoding stopped.
-        source: serde_json::Error,
-    },
 }
 
 impl NftError {
-    /// True when an object that was to be removed or listed is not there.
+    /// True when an object that was to be removed is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, NftError::Refused { message } if message.contains("No such file or directory"))
-    }
-
-    /// True when an object is there already in another form.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, NftError::Refused { message }
-            if message.contains("File exists") || message.contains("conflicting intervals"))
     }
 }
 
 /// Loads `rules` in one transaction, in the network namespace of the calling thread.
 pub fn apply(rules: &str) -> Result<(), NftError> {
-    run(&["-f", "-"], rules).map(drop)
+    run(&["-f", "-"], rules)
 }
 
-/// Lists objects as nft's JSON: `list(&["map", "inet", "table", "name"])`.
-pub fn list(what: &[&str]) -> Result<serde_json::Value, NftError> {
-    let arguments: Vec<&str> = ["-j", "list"].iter().chain(what).copied().collect();
-    let text = run(&arguments, "")?;
-    serde_json::from_slice(&text).map_err(|source| NftError::Decode { source })
-}
-
-fn run(arguments: &[&str], input: &str) -> Result<Vec<u8>, NftError> {
+fn run(arguments: &[&str], input: &str) -> Result<(), NftError> {
     let mut command = Command::new(tool());
     command.args(arguments);
     let output =
         process::run(command, input.as_bytes(), DEADLINE).map_err(|source| NftError::Run { source })?;
     if output.status.success() {
-        return Ok(output.stdout);
+        return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
     let line = text.lines().find(|line| line.contains("rror")).or_else(|| text.lines().next());

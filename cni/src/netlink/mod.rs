@@ -6,6 +6,7 @@ mod addr; // addresses of a link
 pub mod conntrack; // tracked connections
 mod link; // links: find, make, change, remove
 mod message; // attributes, written and read
+pub mod nft; // tables, rules and sets of nf_tables
 mod route; // routes
 mod socket; // requests and answers
 

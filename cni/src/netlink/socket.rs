@@ -18,6 +18,10 @@ const ACK: u16 = 4;
 /// Ask for all objects of a kind.
 const DUMP: u16 = 0x300;
 const INTERRUPTED: u16 = 0x10; // the set changed while it was dumped
+const DUMP_TRIES: usize = 64; // many plugins change the same tables at once
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+const BATCH_HEADER: [u8; 4] = [0, 0, 0, 10]; // for nf_tables
 const BUFFER: usize = 64 * 1024; // the kernel fills at most 32 KiB at a time
 
 /// A conversation with the kernel of one network namespace.
@@ -46,6 +50,11 @@ impl NetlinkError {
         self.source == Errno::EEXIST
     }
 
+    /// True when this kernel lacks the kind of object.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.source, Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT)
+    }
+
     pub(super) fn from_errno(action: impl Into<String>, source: Errno) -> NetlinkError {
         NetlinkError { action: action.into(), source }
     }
@@ -55,6 +64,11 @@ impl Netlink {
     /// Opens a socket for links, addresses and routes, in the calling thread's namespace.
     pub fn open() -> Result<Netlink, NetlinkError> {
         Netlink::with_protocol(SockProtocol::NetlinkRoute)
+    }
+
+    /// Opens a socket for nf_tables, in the calling thread's namespace.
+    pub fn open_netfilter() -> Result<Netlink, NetlinkError> {
+        Netlink::with_protocol(SockProtocol::NetlinkNetFilter)
     }
 
     pub(super) fn with_protocol(protocol: SockProtocol) -> Result<Netlink, NetlinkError> {
@@ -93,7 +107,7 @@ impl Netlink {
         action: impl Fn() -> String,
         read: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, NetlinkError> {
-        for _ in 0..8 {
+        for _ in 0..DUMP_TRIES {
             let (mut found, mut interrupted) = (Vec::new(), false);
             let exchanged = self.exchange(message(), DUMP, |flags, body| {
                 interrupted |= flags & INTERRUPTED != 0;
@@ -107,6 +121,46 @@ impl Netlink {
         Err(NetlinkError::from_errno(action(), Errno::EINTR))
     }
 
+    /// Sends messages as one transaction; on failure says which message was refused first, where that is known.
+    pub(super) fn transact(&self, messages: Vec<Message>) -> Result<(), (Option<usize>, Errno)> {
+        let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+        let begin = self.sequence.fetch_add(count + 2, Ordering::Relaxed);
+        let last = begin + count;
+        let mut bytes = Message::new(BATCH_BEGIN, 0, &BATCH_HEADER).finish(begin, REQUEST);
+        for (sequence, message) in (begin + 1..).zip(messages) {
+            bytes.extend(message.finish(sequence, if sequence == last { REQUEST | ACK } else { REQUEST }));
+        }
+        bytes.extend(Message::new(BATCH_END, 0, &BATCH_HEADER).finish(last + 1, REQUEST));
+        let unknown = |errno| (None, errno);
+        let fd = self.socket.as_raw_fd();
+        send(fd, &bytes, MsgFlags::empty()).map_err(unknown)?;
+        // The kernel has answered by the time that it took the last byte.
+        let (mut buffer, mut done) = (vec![0; BUFFER], Err((None, Errno::EIO)));
+        loop {
+            let received = match recv(fd, &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Err(Errno::EAGAIN) => return done,
+                Err(Errno::EINTR) => continue,
+                other => other.map_err(unknown)?,
+            };
+            for (header, body) in Answers(&buffer[..received]) {
+                let sequence = word(header, 8);
+                if half(header, 4) != ERROR || sequence < begin || sequence > last + 1 {
+                    continue;
+                }
+                match code(body) {
+                    Ok(()) if done == Err((None, Errno::EIO)) => done = Ok(()),
+                    Ok(()) => {}
+                    Err(errno) => {
+                        let number = usize::try_from(sequence - begin).ok().and_then(|it| it.checked_sub(1));
+                        if done.is_ok() || done == Err((None, Errno::EIO)) {
+                            done = Err((number, errno));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     fn exchange(&self, message: Message, flags: u16, mut each: impl FnMut(u16, &[u8])) -> Result<(), Errno> {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let fd = self.socket.as_raw_fd();
@@ -117,21 +171,30 @@ impl Netlink {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
-            let mut rest = &buffer[..received];
-            while let Some((header, _)) = rest.split_at_checked(HEADER) {
-                let length = usize::try_from(word(header, 0)).unwrap_or(usize::MAX);
-                let Some(body) = rest.get(HEADER..length) else { return Err(Errno::EBADMSG) };
-                let (kind, flags) = (half(header, 4), half(header, 6));
+            for (header, body) in Answers(&buffer[..received]) {
                 if word(header, 8) == sequence {
-                    match kind {
-                        DONE => return code(body),
-                        ERROR => return code(body),
-                        _ => each(flags, body),
+                    match half(header, 4) {
+                        DONE | ERROR => return code(body),
+                        _ => each(half(header, 6), body),
                     }
                 }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
             }
         }
+    }
+}
+
+/// The messages in what was received: header and body. Ends at one that is cut short.
+struct Answers<'a>(&'a [u8]);
+
+impl<'a> Iterator for Answers<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (header, _) = self.0.split_at_checked(HEADER)?;
+        let length = usize::try_from(word(header, 0)).unwrap_or(usize::MAX);
+        let body = self.0.get(HEADER..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((header, body))
     }
 }
 

@@ -9,4 +9,4 @@ pub mod portmap; // ports of the host that lead to containers
 mod rules; // what plugins share in nftables: one table, owned elements
 
 pub use entry::{Call, Kind, Plugin, call, main};
-pub use rules::TABLE;
+pub use rules::{TABLE, purge};

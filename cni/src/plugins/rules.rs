@@ -1,11 +1,14 @@
 //! What plugins share in nftables: one table of ours, whose elements carry the attachment they belong to.
 
-use crate::nft::{self, NftError};
+use crate::netlink::nft::{Batch, Element, Expr, Family, Selector, Set, elements as list};
+use crate::netlink::{Netlink, NetlinkError};
 use crate::spec::{AttachmentId, CniError, Code, Explain};
-use serde_json::Value;
 
-/// The one table that the plugins write to.
+/// The one table that the plugins write to, in the families inet and bridge.
 pub const TABLE: &str = "coracle_cni";
+
+/// More changes than this are made in several transactions.
+const AT_ONCE: usize = 200;
 
 /// The comment on an element: a digest of the network's name, container, interface.
 ///
@@ -27,123 +30,126 @@ pub(super) fn digest(text: &str) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// One element as nft lists it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Element {
-    /// The set or map it is in.
-    pub(super) set: String,
-    /// Its key, as nft reads it.
-    pub(super) key: String,
-    /// The comment.
-    pub(super) owner: String,
-}
-
-/// The owned elements of these sets and maps; none when the table is not there.
-pub(super) fn elements(sets: &[&str]) -> Result<Vec<Element>, CniError> {
-    let listed = match nft::list(&["table", "inet", TABLE]) {
-        Err(err) if err.is_not_found() => return Ok(vec![]),
-        listed => listed.explain(Code::Network, || format!("list nftables table {TABLE}"))?,
-    };
-    Ok(parse(&listed).into_iter().filter(|element| sets.contains(&element.set.as_str())).collect())
-}
-
-/// Removes the elements whose owner is picked.
-pub(super) fn remove(sets: &[&str], picked: impl Fn(&str) -> bool) -> Result<Vec<Element>, CniError> {
-    let gone: Vec<Element> = elements(sets)?.into_iter().filter(|element| picked(&element.owner)).collect();
-    let delete =
-        |element: &Element| format!("delete element inet {TABLE} {} {{ {} }}\n", element.set, element.key);
-    if gone.is_empty() || nft::apply(&gone.iter().map(delete).collect::<String>()).is_ok() {
-        return Ok(gone);
-    }
-    for element in &gone {
-        // Another call has removed some of them meanwhile, so one transaction each.
-        match nft::apply(&delete(element)) {
-            Err(err) if err.is_not_found() => {}
-            done => done.explain(Code::Network, || {
-                format!("remove {} from nftables set {}", element.key, element.set)
-            })?,
+/// Removes all that the plugins put into nftables, of all attachments.
+pub fn purge() -> Result<(), CniError> {
+    let say = || format!("remove nftables table {TABLE}");
+    let netlink = Netlink::open_netfilter().explain(Code::Network, say)?;
+    for family in [Family::Inet, Family::Bridge] {
+        let mut batch = Batch::new(family, TABLE);
+        batch.delete_table();
+        match batch.commit(&netlink) {
+            Err(err) if err.is_not_found() || err.is_unsupported() => {}
+            done => done.explain(Code::Network, say)?,
         }
     }
-    Ok(gone)
+    Ok(())
 }
 
-/// Removes what belongs to attachments of `network` that are not among `valid`.
-pub(super) fn remove_invalid(
-    sets: &[&str],
-    network: &str,
-    valid: &[AttachmentId],
-) -> Result<Vec<Element>, CniError> {
-    let prefix = network_prefix(network);
-    let keep: Vec<String> = valid.iter().map(|attachment| owner(network, attachment)).collect();
-    remove(sets, |owner| owner.starts_with(&prefix) && !keep.iter().any(|it| it == owner))
+/// Sets of our table in one family, and a way to them.
+pub(super) struct Rules {
+    netlink: Netlink,
+    family: Family,
+    sets: &'static [&'static Set],
 }
 
-/// Adds elements; what an attachment without DEL left under the same key is replaced.
-pub(super) fn add_text(set: &str, key: &str, value: Option<&str>, owner: &str) -> String {
-    let value = value.map(|it| format!(" : {it}")).unwrap_or_default();
-    format!("add element inet {TABLE} {set} {{ {key} comment \"{owner}\"{value} }}\n")
-}
+impl Rules {
+    /// Opens the way to `sets`, in the calling thread's namespace.
+    pub(super) fn open(family: Family, sets: &'static [&'static Set]) -> Result<Rules, CniError> {
+        let netlink = Netlink::open_netfilter().explain(Code::Network, || "talk to nf_tables".into())?;
+        Ok(Rules { netlink, family, sets })
+    }
 
-/// As [`add_text`], after removing the same key: an element that exists keeps its old comment otherwise.
-pub(super) fn replace_text(set: &str, key: &str, owner: &str) -> String {
-    let at = format!("element inet {TABLE} {set} {{ {key} }}\n");
-    format!("add {at}delete {at}{}", add_text(set, key, None, owner))
-}
+    /// An empty transaction on the table.
+    pub(super) fn batch(&self) -> Batch {
+        Batch::new(self.family, TABLE)
+    }
 
-/// Loads text that begins with the definitions, so that the table need not be there before.
-pub(super) fn load(definitions: &str, elements: &str) -> Result<(), NftError> {
-    nft::apply(&format!("{definitions}{elements}"))
-}
+    /// Makes the changes, all or none.
+    pub(super) fn commit(&self, batch: Batch) -> Result<(), NetlinkError> {
+        batch.commit(&self.netlink)
+    }
 
-fn parse(listed: &Value) -> Vec<Element> {
-    let mut found = Vec::new();
-    for object in listed["nftables"].as_array().into_iter().flatten() {
-        let Some(set) = object.get("map").or_else(|| object.get("set")) else { continue };
-        let name = set["name"].as_str().unwrap_or_default();
-        for entry in set["elem"].as_array().into_iter().flatten() {
-            let key = if entry.is_array() { &entry[0]["elem"] } else { &entry["elem"] };
-            if let (Some(owner), Some(key)) = (key["comment"].as_str(), text(&key["val"])) {
-                found.push(Element { set: name.to_owned(), key, owner: owner.to_owned() });
+    /// The elements of the sets; none when the table is not there.
+    pub(super) fn elements(&self) -> Result<Vec<Element>, CniError> {
+        let at = Selector { family: self.family, table: TABLE };
+        let mut all = Vec::new();
+        for set in self.sets {
+            let found = list(&self.netlink, at, set);
+            all.extend(found.explain(Code::Network, || format!("list nftables table {TABLE}"))?);
+        }
+        Ok(all)
+    }
+
+    /// Removes the elements that are picked; they are returned.
+    pub(super) fn remove(&self, picked: impl Fn(&Element) -> bool) -> Result<Vec<Element>, CniError> {
+        let gone: Vec<Element> = self.elements()?.into_iter().filter(picked).collect();
+        for some in gone.chunks(AT_ONCE) {
+            let mut batch = self.batch();
+            for element in some {
+                batch.delete(element);
+            }
+            match self.commit(batch) {
+                // Another call has removed some of them meanwhile, so one transaction each.
+                Err(err) if err.is_not_found() => self.remove_each(some)?,
+                done => done.explain(Code::Network, || format!("clean nftables table {TABLE}"))?,
             }
         }
+        Ok(gone)
     }
-    found
+
+    /// Removes what an attachment owns.
+    pub(super) fn remove_of(&self, owner: &str) -> Result<Vec<Element>, CniError> {
+        self.remove(|element| element.comment == owner)
+    }
+
+    /// Removes what belongs to attachments of `network` that are not among `valid`.
+    pub(super) fn remove_invalid(
+        &self,
+        network: &str,
+        valid: &[AttachmentId],
+    ) -> Result<Vec<Element>, CniError> {
+        let prefix = network_prefix(network);
+        let keep: Vec<String> = valid.iter().map(|attachment| owner(network, attachment)).collect();
+        self.remove(|element| element.comment.starts_with(&prefix) && !keep.contains(&element.comment))
+    }
+
+    fn remove_each(&self, elements: &[Element]) -> Result<(), CniError> {
+        for element in elements {
+            let mut batch = self.batch();
+            batch.delete(element);
+            match self.commit(batch) {
+                Err(err) if err.is_not_found() => {}
+                done => done.explain(Code::Network, || format!("remove {element}"))?,
+            }
+        }
+        Ok(())
+    }
 }
 
-fn text(value: &Value) -> Option<String> {
-    if let Some(parts) = value["concat"].as_array() {
-        return Some(parts.iter().map(text).collect::<Option<Vec<_>>>()?.join(" . "));
-    }
-    if let Some(prefix) = value.get("prefix") {
-        return Some(format!("{}/{}", text(&prefix["addr"])?, prefix["len"]));
-    }
-    value.as_str().map(str::to_owned).or_else(|| value.as_u64().map(|number| number.to_string()))
+/// The steps that let only one IP family go on.
+pub(super) fn only(ipv4: bool) -> [Expr; 2] {
+    [Expr::NfProto(1), Expr::Equal(1, vec![if ipv4 { 2 } else { 10 }])]
+}
+
+/// The step that loads the source or destination address.
+pub(super) fn address(ipv4: bool, source: bool, to: u32) -> Expr {
+    let (offset, length) = match (ipv4, source) {
+        (true, true) => (12, 4),
+        (true, false) => (16, 4),
+        (false, true) => (8, 16),
+        (false, false) => (24, 16),
+    };
+    Expr::Network { offset, length, to }
+}
+
+/// The register after an address in the first one.
+pub(super) fn after(ipv4: bool) -> u32 {
+    if ipv4 { 9 } else { 2 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn reads_elements_of_sets_and_maps() {
-        let listed = json!({"nftables": [
-            {"metainfo": {}},
-            {"set": {"name": "s", "elem": [
-                {"elem": {"val": {"concat": ["10.1.0.5", {"prefix": {"addr": "10.1.0.0", "len": 24}}]}, "comment": "a"}},
-                "10.9.9.9"]}},
-            {"map": {"name": "m", "elem": [
-                [{"elem": {"val": {"concat": ["tcp", 80]}, "comment": "b"}}, {"concat": ["10.1.0.5", 8080]}]]}}]});
-        let element = |set: &str, key: &str, owner: &str| Element {
-            set: set.into(),
-            key: key.into(),
-            owner: owner.into(),
-        };
-        assert_eq!(
-            parse(&listed),
-            [element("s", "10.1.0.5 . 10.1.0.0/24", "a"), element("m", "tcp . 80", "b")]
-        );
-    }
 
     #[test]
     fn an_owner_fits_a_comment() {

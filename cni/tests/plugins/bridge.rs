@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// A connection from one namespace to a listener in another; the address that the listener saw.
 fn connect(from: &Namespace, to: &Namespace, addr: &str) -> String {
-    let port = 8080;
-    let listener = to.enter(|| TcpListener::bind(("::", port)).unwrap());
+    let listener = to.enter(|| TcpListener::bind(("::", 0)).unwrap());
+    let port = listener.local_addr().unwrap().port();
     let target = if addr.contains(':') { format!("[{addr}]:{port}") } else { format!("{addr}:{port}") };
     let client = from.enter(|| TcpStream::connect_timeout(&target.parse().unwrap(), Duration::from_secs(5)));
     let mut client = client.unwrap_or_else(|err| panic!("{target}: {err}"));

@@ -7,4 +7,5 @@ mod chain; // whole lists through our own runtime library
 mod host_local; // leases
 mod interop; // with the reference plugins of the distribution
 mod portmap; // ports of the host
+mod tables; // what nft shows of our tables
 mod world; // a host, containers, a folder with the plugins

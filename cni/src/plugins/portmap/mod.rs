@@ -3,13 +3,12 @@ mod conf; // mappings, checked
 mod table; // the rules, and the elements of one attachment
 
 use super::entry::{Call, Plugin};
-use super::rules;
+use super::rules::{self, Rules};
 use crate::netlink::conntrack;
-use crate::nft;
+use crate::netlink::nft::{Element, Family};
 use crate::spec::{AddResult, AttachmentId, CniError, Code, Explain, Protocol};
 use crate::sysctl;
 use conf::Conf;
-use table::Entry;
 
 /// The plugin.
 pub struct Portmap;
@@ -18,19 +17,20 @@ impl Plugin for Portmap {
     fn add(&self, call: &Call) -> Result<AddResult, CniError> {
         let conf = Conf::read(call)?;
         let before = call.prev_result()?;
-        let entries = table::entries(&conf, &before)?;
+        let owner = rules::owner(&call.common.name, &attachment(call));
+        let entries = table::entries(&conf, &before, &owner)?;
         if entries.is_empty() {
             return Ok(before);
         }
         if conf.snat {
             let_localhost_out(&before)?;
         }
-        let owner = rules::owner(&call.common.name, &attachment(call));
-        load(&entries, &owner)?;
+        let rules = open()?;
+        load(&rules, &entries)?;
         // A flow that began before the mapping was there has to be looked up again.
         match forget_flows(&entries) {
             Ok(()) => Ok(before),
-            Err(err) => Err(err.and(rules::remove(&table::SETS, |it| it == owner).map(drop))),
+            Err(err) => Err(err.and(rules.remove_of(&owner).map(drop))),
         }
     }
 
@@ -40,55 +40,55 @@ impl Plugin for Portmap {
         if conf.mappings.is_empty() && call.common.prev_result().is_ok_and(|it| it.is_some()) {
             return Ok(());
         }
-        let owner = rules::owner(&call.common.name, &attachment(call));
-        let gone = rules::remove(&table::SETS, |it| it == owner)?;
-        forget_ports(&table::udp_ports(&gone))
+        let gone = open()?.remove_of(&rules::owner(&call.common.name, &attachment(call)))?;
+        forget_flows(&gone)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
         let conf = Conf::read(call)?;
-        let wanted = table::entries(&conf, &call.prev_result()?)?;
+        let owner = rules::owner(&call.common.name, &attachment(call));
+        let wanted = table::entries(&conf, &call.prev_result()?, &owner)?;
         if wanted.is_empty() {
             return Ok(());
         }
-        let owner = rules::owner(&call.common.name, &attachment(call));
-        let found = rules::elements(&table::SETS)?;
-        match wanted
-            .iter()
-            .find(|it| !found.iter().any(|e| e.set == it.set && e.key == it.key && e.owner == owner))
-        {
+        let found = open()?.elements()?;
+        match wanted.iter().find(|it| !found.iter().any(|e| e.same_key(it) && e.comment == owner)) {
             None => Ok(()),
-            Some(lost) => Err(CniError::new(
-                Code::CheckFailed,
-                format!("{} is missing from nftables set {}", lost.key, lost.set),
-            )),
+            Some(lost) => Err(CniError::new(Code::CheckFailed, format!("missing: {lost}"))),
         }
     }
 
     fn gc(&self, call: &Call) -> Result<(), CniError> {
         Conf::read(call)?;
-        let gone = rules::remove_invalid(&table::SETS, &call.common.name, call.common.valid_attachments()?)?;
-        forget_ports(&table::udp_ports(&gone))
+        let gone = open()?.remove_invalid(&call.common.name, call.common.valid_attachments()?)?;
+        forget_flows(&gone)
     }
 
     fn status(&self, call: &Call) -> Result<(), CniError> {
         Conf::read(call)?;
-        nft::apply("").explain(Code::NotAvailable, || "portmap cannot use nftables".into())
+        let ready = open().and_then(|rules| rules.elements());
+        ready.map(drop).map_err(|err| CniError { code: Code::NotAvailable, ..err })
     }
 }
 
-fn load(entries: &[Entry], owner: &str) -> Result<(), CniError> {
-    match rules::load(&table::definitions(), &table::text(entries, owner)) {
-        Err(err) if err.is_conflict() => {
-            let taken = rules::elements(&table::SETS)?;
-            let clash =
-                entries.iter().find_map(|it| taken.iter().find(|e| e.set == it.set && e.key == it.key));
+fn open() -> Result<Rules, CniError> {
+    Rules::open(Family::Inet, &table::SETS)
+}
+
+fn load(rules: &Rules, entries: &[Element]) -> Result<(), CniError> {
+    let mut batch = rules.batch();
+    table::define(&mut batch);
+    table::add(&mut batch, entries);
+    match rules.commit(batch) {
+        Err(err) if err.is_exists() => {
+            let taken = rules.elements()?;
+            let clash = entries.iter().find_map(|it| taken.iter().find(|other| other.same_key(it)));
             let msg = match clash {
-                Some(other) => format!("host port {} leads to another container already", other.key),
+                Some(other) => format!("host port {} leads to another container already", other.key()),
                 None => "a host port leads to another container already".into(),
             };
-            Err(CniError::new(Code::Address, msg)
-                .details(clash.map(|it| it.owner.clone()).unwrap_or_default()))
+            let owner = clash.map(|it| format!("it belongs to {}", it.comment));
+            Err(CniError::new(Code::Address, msg).details(owner.unwrap_or_default()))
         }
         loaded => loaded.explain(Code::Network, || "map host ports".into()),
     }
@@ -104,11 +104,9 @@ fn let_localhost_out(before: &AddResult) -> Result<(), CniError> {
     Ok(())
 }
 
-fn forget_flows(entries: &[Entry]) -> Result<(), CniError> {
-    forget_ports(&entries.iter().filter_map(|entry| entry.udp_port).collect::<Vec<_>>())
-}
-
-fn forget_ports(ports: &[u16]) -> Result<(), CniError> {
+/// UDP flows to mapped ports are looked up again.
+fn forget_flows(entries: &[Element]) -> Result<(), CniError> {
+    let ports = table::udp_ports(entries);
     if ports.is_empty() {
         return Ok(());
     }

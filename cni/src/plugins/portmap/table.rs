@@ -1,71 +1,138 @@
 //! The rules, and the elements that one attachment adds to their maps.
 
 use super::conf::{Conf, Host};
-use crate::plugins::rules::{self, Element, TABLE};
+use crate::netlink::nft::{Batch, Datum, Element, Expr, Field, Hook, Set};
+use crate::plugins::rules;
 use crate::spec::{AddResult, CniError, Code, IpConfig, Protocol};
 
-/// `one`: a port of one address of the host. `any`: of all. `back`: sources whose answers would not come back
-/// through the host by themselves. `all`: containers that never see a client's address.
-pub(super) const SETS: [&str; 8] = ["one4", "one6", "any4", "any6", "back4", "back6", "all4", "all6"];
-
-/// One element.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub(super) set: &'static str,
-    pub(super) key: String,
-    value: Option<String>,
-    /// The host's port, where flows outlive a mapping.
-    pub(super) udp_port: Option<u16>,
+const fn set(name: &'static str, key: &'static [Field], value: &'static [Field], ranges: bool) -> Set {
+    Set { name, key, value, ranges }
 }
+
+/// A port of one address of the host.
+static ONE4: Set =
+    set("one4", &[Field::Ipv4, Field::Protocol, Field::Port], &[Field::Ipv4, Field::Port], false);
+static ONE6: Set =
+    set("one6", &[Field::Ipv6, Field::Protocol, Field::Port], &[Field::Ipv6, Field::Port], false);
+/// A port of all of them.
+static ANY4: Set = set("any4", &[Field::Protocol, Field::Port], &[Field::Ipv4, Field::Port], false);
+static ANY6: Set = set("any6", &[Field::Protocol, Field::Port], &[Field::Ipv6, Field::Port], false);
+/// Sources whose answers would not come back through the host by themselves.
+static BACK4: Set = set("back4", &[Field::Ipv4, Field::Ipv4], &[], true);
+static BACK6: Set = set("back6", &[Field::Ipv6, Field::Ipv6], &[], true);
+/// Containers that never see a client's address.
+static ALL4: Set = set("all4", &[Field::Ipv4], &[], false);
+static ALL6: Set = set("all6", &[Field::Ipv6], &[], false);
+/// All of them.
+pub(super) static SETS: [&Set; 8] = [&ONE4, &ANY4, &BACK4, &ALL4, &ONE6, &ANY6, &BACK6, &ALL6];
+
+const PORTS: &str = "hostports";
+const IN: &str = "hostports_in";
+const LOCAL: &str = "hostports_local";
+const BACK: &str = "hostports_back";
+const GUARD: &str = "hostports_guard";
+/// What routing calls an address of the host.
+const LOCAL_ADDRESS: u32 = 2;
+const STATUS_DNAT: u32 = 1 << 5;
+/// invalid, new, untracked.
+const STATE_NOT_ASKED_FOR: u32 = 1 | 8 | 64;
 
 /// The table without elements; loading it again changes nothing.
-pub(super) fn definitions() -> String {
-    let mut text = format!("table inet {TABLE} {{\n");
-    for (family, addr) in [("4", "ipv4_addr"), ("6", "ipv6_addr")] {
-        text += &format!(
-            "  map one{family} {{ type {addr} . inet_proto . inet_service : {addr} . inet_service; }}
-  map any{family} {{ type inet_proto . inet_service : {addr} . inet_service; }}
-  set back{family} {{ type {addr} . {addr}; flags interval; }}
-  set all{family} {{ type {addr}; }}
-"
+pub(super) fn define(batch: &mut Batch) {
+    let hook = |kind, point, priority| Some(Hook { kind, point, priority });
+    batch.table();
+    for set in SETS {
+        batch.set(set);
+    }
+    let chains = [
+        (PORTS, None),
+        (IN, hook("nat", 0, -100)),
+        (LOCAL, hook("nat", 3, -100)),
+        (BACK, hook("nat", 4, 95)),
+        (GUARD, hook("filter", 1, 0)),
+    ];
+    for (name, hook) in chains {
+        batch.chain(name, hook).flush(name);
+    }
+    define_ports(batch);
+    for chain in [IN, LOCAL] {
+        let local = Expr::Equal(1, LOCAL_ADDRESS.to_ne_bytes().to_vec());
+        batch.rule(chain, &[Expr::DestinationKind(1), local, Expr::Jump(PORTS)]);
+    }
+    define_back(batch);
+    // What comes in for localhost from elsewhere: our routing of it must not let strangers in.
+    let lo = Expr::NotEqual(1, b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec());
+    let mut guard = vec![Expr::InputName(1), lo];
+    guard.extend(rules::only(true));
+    guard.extend([Expr::Network { offset: 16, length: 1, to: 1 }, Expr::Equal(1, vec![127])]);
+    guard.extend([Expr::ConnectionState(1), Expr::Mask(1, STATE_NOT_ASKED_FOR.to_ne_bytes().to_vec())]);
+    guard.extend([Expr::NotEqual(1, vec![0; 4]), Expr::Drop]);
+    batch.rule(GUARD, &guard);
+}
+
+fn define_ports(batch: &mut Batch) {
+    for (ipv4, one) in [(true, &ONE4), (false, &ONE6)] {
+        let [family, is_it] = rules::only(ipv4);
+        let (protocol, port) = if ipv4 { (9, 10) } else { (2, 13) };
+        batch.rule(
+            PORTS,
+            &[
+                family,
+                is_it,
+                rules::address(ipv4, false, 1),
+                Expr::L4Proto(protocol),
+                Expr::DestinationPort(port),
+                Expr::Map(one, 1, 1),
+                Expr::Dnat { ipv4, addr: 1, port: rules::after(ipv4) },
+            ],
         );
     }
-    text += "  chain hostports { }
-  chain hostports_in { type nat hook prerouting priority dstnat; policy accept; }
-  chain hostports_local { type nat hook output priority -100; policy accept; }
-  chain hostports_back { type nat hook postrouting priority srcnat - 5; policy accept; }
-  chain hostports_guard { type filter hook input priority filter; policy accept; }
-}
-";
-    for chain in ["hostports", "hostports_in", "hostports_local", "hostports_back", "hostports_guard"] {
-        text += &format!("flush chain inet {TABLE} {chain}\n");
+    for (ipv4, any) in [(true, &ANY4), (false, &ANY6)] {
+        let mut steps = rules::only(ipv4).to_vec();
+        if !ipv4 {
+            // IPv6 has no way to route its localhost.
+            let localhost = std::net::Ipv6Addr::LOCALHOST.octets().to_vec();
+            steps.extend([rules::address(false, false, 1), Expr::NotEqual(1, localhost)]);
+        }
+        steps.extend([Expr::L4Proto(1), Expr::DestinationPort(9), Expr::Map(any, 1, 1)]);
+        steps.push(Expr::Dnat { ipv4, addr: 1, port: rules::after(ipv4) });
+        batch.rule(PORTS, &steps);
     }
-    text + &format!(
-        "table inet {TABLE} {{
-  chain hostports {{
-    dnat ip to ip daddr . meta l4proto . th dport map @one4
-    dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6
-    meta nfproto ipv4 dnat ip to meta l4proto . th dport map @any4
-    ip6 daddr != ::1 dnat ip6 to meta l4proto . th dport map @any6
-  }}
-  chain hostports_in {{ fib daddr type local jump hostports; }}
-  chain hostports_local {{ fib daddr type local jump hostports; }}
-  chain hostports_back {{
-    ct status dnat ip saddr . ip daddr @back4 masquerade fully-random
-    ct status dnat ip6 saddr . ip6 daddr @back6 masquerade fully-random
-    ct status dnat ip daddr @all4 masquerade fully-random
-    ct status dnat ip6 daddr @all6 masquerade fully-random
-  }}
-  chain hostports_guard {{
-    iifname != \"lo\" ip daddr 127.0.0.0/8 ct state new,invalid,untracked drop
-  }}
-}}
-"
-    )
+}
+
+fn define_back(batch: &mut Batch) {
+    let translated = [
+        Expr::ConnectionStatus(1),
+        Expr::Mask(1, STATUS_DNAT.to_ne_bytes().to_vec()),
+        Expr::NotEqual(1, vec![0; 4]),
+    ];
+    let masquerade = |batch: &mut Batch, ipv4, steps: Vec<Expr>| {
+        let all = [translated.to_vec(), rules::only(ipv4).to_vec(), steps, vec![Expr::Masquerade]];
+        batch.rule(BACK, &all.concat());
+    };
+    for (ipv4, back) in [(true, &BACK4), (false, &BACK6)] {
+        let pair = [rules::address(ipv4, true, 1), rules::address(ipv4, false, rules::after(ipv4))];
+        masquerade(batch, ipv4, [pair.to_vec(), vec![Expr::In(back, 1)]].concat());
+    }
+    for (ipv4, all) in [(true, &ALL4), (false, &ALL6)] {
+        masquerade(batch, ipv4, vec![rules::address(ipv4, false, 1), Expr::In(all, 1)]);
+    }
+}
+
+/// Adds the elements of one attachment.
+pub(super) fn add(batch: &mut Batch, entries: &[Element]) {
+    for entry in entries {
+        // A port that leads elsewhere must not be taken over; the others may be left from an ADD without DEL.
+        if entry.set.value.is_empty() {
+            batch.replace(entry)
+        } else {
+            batch.add(entry)
+        };
+    }
 }
 
 /// What the mappings of one attachment add.
-pub(super) fn entries(conf: &Conf, before: &AddResult) -> Result<Vec<Entry>, CniError> {
+pub(super) fn entries(conf: &Conf, before: &AddResult, owner: &str) -> Result<Vec<Element>, CniError> {
     let mut entries = Vec::new();
     if conf.mappings.is_empty() {
         return Ok(entries);
@@ -78,63 +145,46 @@ pub(super) fn entries(conf: &Conf, before: &AddResult) -> Result<Vec<Entry>, Cni
         ));
     }
     for ip in families.into_iter().flatten() {
-        entries.extend(of_family(conf, ip));
+        entries.extend(of_family(conf, ip, owner));
     }
     Ok(entries)
 }
 
-/// The text that adds them.
-pub(super) fn text(entries: &[Entry], owner: &str) -> String {
-    let line = |entry: &Entry| match &entry.value {
-        Some(value) => rules::add_text(entry.set, &entry.key, Some(value), owner),
-        None => rules::replace_text(entry.set, &entry.key, owner),
-    };
-    entries.iter().map(line).collect()
-}
-
-/// The UDP ports of the host among listed elements.
+/// The UDP ports of the host among these elements.
 pub(super) fn udp_ports(elements: &[Element]) -> Vec<u16> {
-    let port = |element: &Element| {
-        let mut words = element.key.rsplit(" . ");
-        let port = words.next()?.parse().ok()?;
-        (words.next()? == Protocol::Udp.as_str()).then_some(port)
-    };
-    elements
-        .iter()
-        .filter(|it| it.set.starts_with("one") || it.set.starts_with("any"))
-        .filter_map(port)
-        .collect()
+    let udp = |element: &&Element| element.field(Field::Protocol) == Some(&[Protocol::Udp.number()]);
+    let port = |element: &Element| Some(u16::from_be_bytes(element.field(Field::Port)?.try_into().ok()?));
+    elements.iter().filter(udp).filter_map(port).collect()
 }
 
-fn of_family(conf: &Conf, ip: &IpConfig) -> Vec<Entry> {
+fn of_family(conf: &Conf, ip: &IpConfig, owner: &str) -> Vec<Element> {
     let (addr, ipv4) = (ip.address.addr(), ip.address.is_ipv4());
+    let pick = |v4: &'static Set, v6: &'static Set| if ipv4 { v4 } else { v6 };
     let mut entries = Vec::new();
     for mapping in &conf.mappings {
-        let port = format!("{} . {}", mapping.protocol.as_str(), mapping.host_port);
+        let port = [Datum::Protocol(mapping.protocol.number()), Datum::Port(mapping.host_port)];
         let (set, key) = match mapping.host {
-            Host::Any => (if ipv4 { "any4" } else { "any6" }, port),
-            Host::AnyV4 if ipv4 => ("any4", port),
-            Host::AnyV6 if !ipv4 => ("any6", port),
+            Host::Any => (pick(&ANY4, &ANY6), port.to_vec()),
+            Host::AnyV4 if ipv4 => (&ANY4, port.to_vec()),
+            Host::AnyV6 if !ipv4 => (&ANY6, port.to_vec()),
             Host::One(host) if host.is_ipv4() == ipv4 => {
-                (if ipv4 { "one4" } else { "one6" }, format!("{host} . {port}"))
+                (pick(&ONE4, &ONE6), [vec![Datum::Ip(host)], port.to_vec()].concat())
             }
             Host::AnyV4 | Host::AnyV6 | Host::One(_) => continue,
         };
-        let value = Some(format!("{addr} . {}", mapping.container_port));
-        let udp_port = (mapping.protocol == Protocol::Udp).then_some(mapping.host_port);
-        entries.push(Entry { set, key, value, udp_port });
+        let value = [Datum::Ip(addr), Datum::Port(mapping.container_port)];
+        entries.push(Element::new(set, &key, &value, owner));
     }
     if entries.is_empty() {
         return entries;
     }
-    let plain = |set, key| Entry { set, key, value: None, udp_port: None };
+    let mut plain = |set, key: &[Datum]| entries.push(Element::new(set, key, &[], owner));
     if conf.masquerade_all {
-        entries.push(plain(if ipv4 { "all4" } else { "all6" }, addr.to_string()));
+        plain(pick(&ALL4, &ALL6), &[Datum::Ip(addr)]);
     } else if conf.snat {
-        let back = if ipv4 { "back4" } else { "back6" };
-        entries.push(plain(back, format!("{} . {addr}", ip.address.network())));
-        if ipv4 {
-            entries.push(plain(back, format!("127.0.0.0/8 . {addr}")));
+        plain(pick(&BACK4, &BACK6), &[Datum::Net(ip.address.network()), Datum::Ip(addr)]);
+        if let (true, Ok(localhost)) = (ipv4, "127.0.0.0/8".parse()) {
+            plain(&BACK4, &[Datum::Net(localhost), Datum::Ip(addr)]);
         }
     }
     entries
@@ -150,11 +200,9 @@ mod tests {
         let conf = Conf { mappings: vec![mapping], snat: true, masquerade_all: false };
         let ip = |text: &&str| IpConfig { interface: None, address: text.parse().unwrap(), gateway: None };
         let before = AddResult { ips: ips.iter().map(ip).collect(), ..AddResult::default() };
-        let got = entries(&conf, &before).unwrap();
-        let line = |it: &Entry| {
-            format!("{} {}", it.set, [it.key.as_str(), it.value.as_deref().unwrap_or("")].join(" > "))
-        };
-        let got: Vec<String> = got.iter().map(line).map(|it| it.trim_end_matches(" > ").to_owned()).collect();
+        let line = |it: &Element| format!("{} {} > {}", it.set.name, it.key(), it.value());
+        let got = entries(&conf, &before, "me").unwrap();
+        let got: Vec<String> = got.iter().map(|it| line(it).trim_end_matches(" > ").to_owned()).collect();
         assert_eq!(got, wanted, "{host:?} {ips:?}");
     }
 
@@ -181,13 +229,13 @@ mod tests {
 
     #[test]
     fn ports_of_listed_elements() {
-        let element =
-            |set: &str, key: &str| Element { set: set.into(), key: key.into(), owner: String::new() };
+        let port = |protocol: Protocol, port| [Datum::Protocol(protocol.number()), Datum::Port(port)];
+        let host = Datum::Ip("192.0.2.1".parse().unwrap());
         let listed = [
-            element("any4", "udp . 53"),
-            element("any4", "tcp . 80"),
-            element("one4", "192.0.2.1 . udp . 5353"),
-            element("back4", "10.1.0.0/24 . 10.1.0.5"),
+            Element::new(&ANY4, &port(Protocol::Udp, 53), &[], ""),
+            Element::new(&ANY4, &port(Protocol::Tcp, 80), &[], ""),
+            Element::new(&ONE4, &[vec![host.clone()], port(Protocol::Udp, 5353).to_vec()].concat(), &[], ""),
+            Element::new(&BACK4, &[Datum::Net("10.1.0.0/24".parse().unwrap()), host], &[], ""),
         ];
         assert_eq!(udp_ports(&listed), [53, 5353]);
     }
