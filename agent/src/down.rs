@@ -123,11 +123,8 @@ fn remove_cgroups(root: &str) -> Vec<String> {
         if !hierarchy.join("cgroup.procs").exists() {
             continue;
         }
-        let target = hierarchy.join(root).join("kubepods");
-        failures.extend(remove_tree(&target));
-        if !root.is_empty() {
-            failures.extend(remove_tree(&hierarchy.join(root)));
-        }
+        let own = if root.is_empty() { hierarchy.join("kubepods") } else { hierarchy.join(root) };
+        failures.extend(remove_tree(&own));
     }
     failures
 }
@@ -139,13 +136,17 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
 
 /// Removes a cgroup and those below it; their files are the kernel's and go with them.
 fn remove_tree(cgroup: &Path) -> Vec<String> {
-    let mut failures: Vec<String> = folders_in(cgroup).iter().flat_map(|it| remove_tree(it)).collect();
-    match std::fs::remove_dir(cgroup) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => failures.push(format!("remove cgroup {}: {error}", cgroup.display())),
+    let failures: Vec<String> = folders_in(cgroup).iter().flat_map(|it| remove_tree(it)).collect();
+    if !failures.is_empty() {
+        // What holds one below holds this one too: the innermost is the news.
+        return failures;
     }
-    failures
+    match std::fs::remove_dir(cgroup) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            vec![format!("remove cgroup {}: {error}", cgroup.display())]
+        }
+        _ => Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -202,7 +202,6 @@ impl Kubelet {
             client: self.deps.client.clone(),
             runtime,
             node: self.roster.clone(),
-            metrics: self.metrics.clone(),
         }
     }
 }

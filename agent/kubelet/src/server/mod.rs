@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::KubeletConfig;
-use crate::metrics::Metrics;
 use crate::stats::Stats;
 use access::Access;
 
@@ -54,8 +53,6 @@ pub struct ServerDeps {
     pub runtime: RuntimeHandle,
     /// The pods.
     pub node: Arc<dyn Node>,
-    /// The kubelet's own figures.
-    pub metrics: Arc<Metrics>,
     /// Figures of node and pods.
     pub stats: Stats,
 }

@@ -25,6 +25,8 @@ pub trait Node: Send + Sync {
     fn pod(&self, namespace: &str, name: &str) -> Option<PodView>;
     /// What happened to the pod.
     fn timeline(&self, uid: &str) -> Option<Vec<Entry>>;
+    /// The kubelet's figures in the exposition format, those about pods as of now.
+    fn exposition(&self) -> String;
 }
 
 impl Node for Roster {
@@ -38,6 +40,10 @@ impl Node for Roster {
 
     fn timeline(&self, uid: &str) -> Option<Vec<Entry>> {
         self.by_uid(uid).map(|it| it.timeline.entries())
+    }
+
+    fn exposition(&self) -> String {
+        Self::exposition(self)
     }
 }
 

@@ -82,7 +82,7 @@ async fn dispatch(request: Request<Incoming>, path: &str, server: &Arc<Server>) 
     match parts.as_slice() {
         ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if reading => text(StatusCode::OK, "ok"),
         ["pods"] | ["pods", ""] if reading => pod_list(server.deps.node.pods().iter().map(PodView::whole)),
-        ["metrics"] if reading => whole(StatusCode::OK, PROMETHEUS, server.deps.metrics.encode()),
+        ["metrics"] if reading => whole(StatusCode::OK, PROMETHEUS, server.deps.node.exposition()),
         ["metrics", "resource"] if reading => resource_metrics(server).await,
         ["stats", "summary"] if reading => summary(server, query.flag("only_cpu_and_memory")).await,
         ["configz"] if reading => json(&json!({ "kubeletconfig": server.deps.config.document })),

@@ -251,7 +251,7 @@ fn version_of(raw: &RawValue) -> Result<String, WireError> {
 
 /// One object; one that does not fit the view is left out, so that it can't hide the others.
 fn decode_object<K: Object>(raw: &RawValue, params: &Params<K>) -> Option<K> {
-    match serde_json::from_str::<K>(raw.get()) {
+    match serde_json::from_str::<K>(raw.get()).or_else(|_| without_nulls(raw)) {
         Ok(mut object) => {
             object.trim();
             if let Some(transform) = params.transform {
@@ -268,10 +268,36 @@ fn decode_object<K: Object>(raw: &RawValue, params: &Params<K>) -> Option<K> {
     }
 }
 
+/// The object with its nulls left out: Go programs write an empty list or map as null, where a view has a list.
+fn without_nulls<K: Object>(raw: &RawValue) -> Result<K, serde_json::Error> {
+    let mut value: serde_json::Value = serde_json::from_str(raw.get())?;
+    drop_nulls(&mut value);
+    serde_json::from_value(value)
+}
+
+fn drop_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::views::MetaOnly;
+
+    #[test]
+    fn null_is_an_empty_list() {
+        let line = r#"{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"3",
+            "ownerReferences":null,"labels":null,"finalizers":["x"]}}}"#;
+        let Some(Frame::Upsert { object, .. }) = frame(line).unwrap() else { panic!("left out") };
+        assert_eq!((object.metadata.owner_references.len(), object.metadata.finalizers.len()), (0, 1));
+    }
 
     fn frame(line: &str) -> Result<Option<Frame<MetaOnly>>, WireError> {
         decode_frame(line.as_bytes(), &Params::default())
