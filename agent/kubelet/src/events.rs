@@ -14,10 +14,21 @@ pub enum Severity {
     Warning,
 }
 
+impl From<Severity> for EventType {
+    fn from(it: Severity) -> Self {
+        match it {
+            Severity::Normal => Self::Normal,
+            Severity::Warning => Self::Warning,
+        }
+    }
+}
+
 /// Where events go. Telling never waits and never fails.
 pub trait Events: Send + Sync {
     /// Something happened to a pod, or to one container of it.
     fn pod(&self, pod: &Pod, container: Option<&str>, severity: Severity, reason: &str, message: String);
+    /// Something happened to the node.
+    fn node(&self, severity: Severity, reason: &str, message: String);
 }
 
 /// Nobody listens: a kubelet without an API server.
@@ -25,10 +36,17 @@ pub struct Silent;
 
 impl Events for Silent {
     fn pod(&self, _: &Pod, _: Option<&str>, _: Severity, _: &str, _: String) {}
+
+    fn node(&self, _: Severity, _: &str, _: String) {}
 }
 
 /// Events to the API server.
-pub struct ToApi(pub EventRecorder);
+pub struct ToApi {
+    /// Who writes them.
+    pub recorder: EventRecorder,
+    /// This node's name.
+    pub node: String,
+}
 
 impl Events for ToApi {
     fn pod(&self, pod: &Pod, container: Option<&str>, severity: Severity, reason: &str, message: String) {
@@ -44,10 +62,17 @@ impl Events for ToApi {
         if about.name.is_empty() {
             return; // an orphan of the runtime: no object to tell about
         }
-        let kind = match severity {
-            Severity::Normal => EventType::Normal,
-            Severity::Warning => EventType::Warning,
+        self.recorder.event(&about, severity.into(), reason, message);
+    }
+
+    fn node(&self, severity: Severity, reason: &str, message: String) {
+        let about = ObjectRef {
+            kind: "Node".into(),
+            name: self.node.clone(),
+            // As upstream has it: the kubelet speaks of its node before it knows the object.
+            uid: self.node.clone(),
+            ..ObjectRef::default()
         };
-        self.0.event(&about, kind, reason, message);
+        self.recorder.event(&about, severity.into(), reason, message);
     }
 }

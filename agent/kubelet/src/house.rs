@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::cgroup::CgroupManager;
-use crate::config::KubeletConfig;
+use crate::config::{KubeletConfig, Paths};
 use crate::image::{Credential, of_secret};
 use crate::objects::ObjectSource;
 use crate::pod;
@@ -173,6 +173,21 @@ impl PodHome for House {
         cgroup.map_err(|err| failed("FailedKillPod", report(&err)))?;
         self.homes.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         Ok(())
+    }
+
+    async fn remove_logs(&self, pod: &Pod, container: &str, restart_count: u32) {
+        if pod::name(pod).is_empty() {
+            return; // an orphan: its folder goes as a whole
+        }
+        let paths = &self.rooms.config.paths;
+        let folder = paths.pod_log_dir(pod::namespace(pod), pod::name(pod), pod::uid(pod));
+        let path = folder.join(Paths::container_log(container, restart_count));
+        let owned = path.clone();
+        match tokio::task::spawn_blocking(move || crate::log::remove_all(&owned)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(err)) => tracing::warn!(log = %path.display(), error = %err, "logs left behind"),
+            Err(_) => tracing::warn!(log = %path.display(), "logs left behind"),
+        }
     }
 
     async fn forget(&self, pod: &Pod) {

@@ -11,9 +11,10 @@ use tokio_util::task::TaskTracker;
 use crate::cgroup::{CgroupError, CgroupManager};
 use crate::config::{CgroupDriver, KubeletConfig};
 use crate::events::{Events, Silent, ToApi};
-use crate::gc;
+use crate::gc::{self, Sweeper, SweeperDeps};
 use crate::house::{House, Rooms};
-use crate::image::{Puller, PullerDeps};
+use crate::image::{NodeCredentials, Puller, PullerDeps, Records, Verification};
+use crate::log;
 use crate::metrics::Metrics;
 use crate::node::{NodeDeps, NodeError, NodeReporter};
 use crate::objects::{ObjectSource, Watched};
@@ -21,7 +22,7 @@ use crate::observe::{self, RelistDeps};
 use crate::server::{self, ServerDeps, ServerError};
 use crate::source::{SourceDeps, Sources};
 use crate::stats::Stats;
-use crate::translate::{RuntimeFeatures, TranslateDeps, Translator};
+use crate::translate::{ImageVolumes, RuntimeFeatures, TranslateDeps, Translator};
 use crate::volume::{VolumeDeps, VolumeManager};
 use crate::worker::{Api, Common, NoApi, PodApi, Roster, Tools};
 
@@ -63,6 +64,8 @@ pub struct Kubelet {
     reporter: Arc<NodeReporter>,
     roster: Arc<Roster>,
     metrics: Arc<Metrics>,
+    events: Arc<dyn Events>,
+    verification: Arc<Verification>,
     tracker: TaskTracker,
     token: CancellationToken,
 }
@@ -84,19 +87,21 @@ impl Kubelet {
             objects: objects.clone(),
             allocatable: reporter.facts().allocatable,
         });
+        let version = deps.runtime.version().await.map_err(KubeletError::Runtime)?;
         let translator = Translator::new(TranslateDeps {
             config: config.clone(),
             objects: objects.clone(),
             node_ips: reporter.facts().ips.clone(),
             allocatable: reporter.facts().allocatable,
-            features: features(&deps.runtime).await.map_err(KubeletError::Runtime)?,
+            features: features(&deps.runtime, &version).await.map_err(KubeletError::Runtime)?,
         });
         let client = deps.client.clone();
         let rooms = Rooms { config: config.clone(), client, cgroups, volumes, objects, translator };
         let events: Arc<dyn Events> = match deps.client.clone() {
             Some(client) => {
                 let node = &config.node.name;
-                Arc::new(ToApi(EventRecorder::start(client, "kubelet", node, &tracker, token.clone())))
+                let recorder = EventRecorder::start(client, "kubelet", node, &tracker, token.clone());
+                Arc::new(ToApi { recorder, node: node.clone() })
             }
             None => Arc::new(Silent),
         };
@@ -104,24 +109,25 @@ impl Kubelet {
             Some(client) => Arc::new(Api::new(client)),
             None => Arc::new(NoApi),
         };
+        let verification = Verification::new(&config.images, Records::new(&config.paths.root));
         let puller = Puller::new(PullerDeps {
             runtime: deps.runtime.clone(),
             events: events.clone(),
             metrics: metrics.clone(),
-            serialize: config.images.serialize_pulls,
-            parallel: config.images.max_parallel_pulls,
+            settings: config.images.clone(),
+            node: Arc::new(NodeCredentials::new(&config.images)),
+            verification: verification.clone(),
         });
         let (runtime, home) = (deps.runtime.clone(), House::new(rooms.clone()));
-        let version = deps.runtime.version().await.map_err(KubeletError::Runtime)?;
         let common = Common {
-            tools: Tools { runtime, home, puller, api, events, metrics: metrics.clone() },
+            tools: Tools { runtime, home, puller, api, events: events.clone(), metrics: metrics.clone() },
             node_ips: reporter.facts().ips.iter().map(ToString::to_string).collect(),
             runtime_name: version.runtime_name,
             max_backoff: config.pods.max_restart_period.max(Duration::from_secs(1)),
         };
         let found = observe::everything(&deps.runtime).await.map_err(KubeletError::Runtime)?;
         let roster = Roster::new(common, found, token.clone());
-        Ok(Self { deps, rooms, reporter, roster, metrics, tracker, token })
+        Ok(Self { deps, rooms, reporter, roster, metrics, events, verification, tracker, token })
     }
 
     /// All pods of this node: for the server.
@@ -156,10 +162,12 @@ impl Kubelet {
         let sources = Sources::start(deps, &self.tracker, &self.token);
         let mut synced = sources.synced();
         let (rooms, roster) = (self.rooms.clone(), self.roster.clone());
+        let (sweeper, of_sweeper) = (Sweeper::new(self.sweeper()), self.token.clone());
         self.tracker.spawn(async move {
             // An error says that the sources have ended before they told what they have: nothing is cleaned then.
             if synced.wait_for(|it| *it).await.is_ok() {
                 gc::leftovers(&rooms, &roster).await;
+                sweeper.run(of_sweeper).await;
             }
         });
         let (reporter, volumes) = (self.reporter.clone(), self.rooms.volumes.clone());
@@ -173,6 +181,7 @@ impl Kubelet {
             period: RELIST,
         };
         self.tracker.spawn(observe::run(relist, self.token.clone()));
+        self.tracker.spawn(log::run(self.rotator(), self.token.clone()));
         let (tracker, of_sources) = (self.tracker.clone(), self.token.clone());
         self.tracker.spawn(async move { sources.run(&tracker, of_sources).await });
         let mut serving = self.tracker.spawn(server::serve(self.server(), self.token.clone()));
@@ -191,6 +200,26 @@ impl Kubelet {
             tracing::warn!("some work was still under way when the kubelet ended");
         }
         ended
+    }
+
+    fn sweeper(&self) -> SweeperDeps {
+        SweeperDeps {
+            runtime: self.deps.runtime.clone(),
+            roster: self.roster.clone(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+            settings: self.deps.config.images.clone(),
+            verification: self.verification.clone(),
+        }
+    }
+
+    fn rotator(&self) -> log::RotatorDeps {
+        log::RotatorDeps {
+            runtime: self.deps.runtime.clone(),
+            roster: self.roster.clone(),
+            settings: self.deps.config.logs.clone(),
+            paths: self.deps.config.paths.clone(),
+        }
     }
 
     fn server(&self) -> ServerDeps {
@@ -229,10 +258,14 @@ async fn with_runtimes_driver(deps: &KubeletDeps) -> Result<Arc<KubeletConfig>, 
     Ok(Arc::new(config))
 }
 
-async fn features(runtime: &RuntimeHandle) -> Result<RuntimeFeatures, CriError> {
+async fn features(
+    runtime: &RuntimeHandle,
+    version: &v1::VersionResponse,
+) -> Result<RuntimeFeatures, CriError> {
     let status = runtime.status(false).await?;
     let mut features = RuntimeFeatures {
         supplemental_groups_policy: status.features.is_some_and(|it| it.supplemental_groups_policy),
+        image_volumes: ImageVolumes::of(&version.runtime_name, &version.runtime_version),
         ..RuntimeFeatures::default()
     };
     for handler in status.runtime_handlers {

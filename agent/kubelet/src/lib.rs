@@ -11,6 +11,7 @@ pub mod gc; // what earlier lives left on disk
 pub mod house; // what this node gives its pods: cgroups, volumes, configs together
 pub mod image; // names, policies, pulls
 mod kubelet; // the rooms put together
+pub mod log; // container logs: rotated, removed
 pub mod metrics; // figures under upstream's names
 pub mod node; // registration, Lease, status of the Node
 pub mod objects; // ConfigMaps, Secrets, tokens and Services that pods refer to

@@ -27,6 +27,12 @@ struct Probed {
     result: &'static str,
 }
 
+/// Why an image was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Collected {
+    reason: &'static str,
+}
+
 /// State of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ContainerState {
@@ -47,6 +53,7 @@ pub struct Metrics {
     relist: Histogram,
     orphaned: Counter,
     image_pull: Histogram,
+    images_collected: Family<Collected, Counter>,
     operations: Family<Operation, Counter>,
     operation_errors: Family<Operation, Counter>,
     operation_seconds: Family<Operation, Histogram>,
@@ -81,6 +88,7 @@ impl Metrics {
             relist: seconds(),
             orphaned: Counter::default(),
             image_pull: seconds(),
+            images_collected: Family::default(),
             operations: Family::default(),
             operation_errors: Family::default(),
             operation_seconds: Family::new_with_constructor(seconds),
@@ -140,6 +148,11 @@ impl Metrics {
             self.orphaned.clone(),
         );
         r.register("kubelet_image_pull_duration_seconds", "Time of image pulls", self.image_pull.clone());
+        r.register(
+            "kubelet_image_garbage_collected",
+            "Total number of images garbage collected by the kubelet",
+            self.images_collected.clone(),
+        );
         r.register("kubelet_runtime_operations", "Runtime calls by type", self.operations.clone());
         r.register(
             "kubelet_runtime_operations_errors",
@@ -226,6 +239,11 @@ impl Metrics {
     /// A pod was found that nobody wants.
     pub fn orphan(&self) {
         self.orphaned.inc();
+    }
+
+    /// An unused image was removed: by `age` or for `space`.
+    pub fn image_collected(&self, reason: &'static str) {
+        self.images_collected.get_or_create(&Collected { reason }).inc();
     }
 
     /// An image was pulled.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, ImageVolumeSource, Pod, Probe};
 
 /// Annotation: where a pod came from (`api`, `file`).
 pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
@@ -130,6 +130,25 @@ pub fn any_container(pod: &Pod, name: &str) -> Option<Container> {
     container(pod, name)
         .cloned()
         .or_else(|| ephemerals(pod).iter().find(|it| it.name == name).map(as_container))
+}
+
+/// Every image that the spec names, those of volumes among them.
+pub fn images(pod: &Pod) -> impl Iterator<Item = &str> {
+    let containers = inits(pod).iter().chain(apps(pod)).filter_map(|it| it.image.as_deref());
+    let ephemerals = ephemerals(pod).iter().filter_map(|it| it.image.as_deref());
+    let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+    let volumes = volumes.filter_map(|it| it.image.as_ref()?.reference.as_deref());
+    containers.chain(ephemerals).chain(volumes)
+}
+
+/// Name and source of each volume of the pod that is an image and that this container mounts.
+pub fn image_volumes<'a>(
+    pod: &'a Pod,
+    container: &'a Container,
+) -> impl Iterator<Item = (&'a str, &'a ImageVolumeSource)> {
+    let mounts = |name: &str| container.volume_mounts.iter().flatten().any(|it| it.name == name);
+    let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+    volumes.filter_map(|it| Some((it.name.as_str(), it.image.as_ref()?))).filter(move |it| mounts(it.0))
 }
 
 /// Whether the pod lives in the node's own network.

@@ -30,6 +30,10 @@ pub struct Flags {
     pub root_dir: Option<PathBuf>,
     /// `--cert-dir`.
     pub cert_dir: Option<PathBuf>,
+    /// `--image-credential-provider-config`.
+    pub credential_provider_config: Option<PathBuf>,
+    /// `--image-credential-provider-bin-dir`.
+    pub credential_provider_bin_dir: Option<PathBuf>,
     /// `-v`.
     pub verbosity: Option<i64>,
     /// `--version`.
@@ -198,15 +202,8 @@ const IGNORED: &[(&str, bool)] = &[
 ];
 
 /// Known to upstream, refused here.
-const REFUSED: &[&str] = &[
-    "cloud-provider",
-    "lock-file",
-    "exit-on-lock-contention",
-    "image-credential-provider-config",
-    "image-credential-provider-bin-dir",
-    "manifest-url-header",
-    "reserved-memory",
-];
+const REFUSED: &[&str] =
+    &["cloud-provider", "lock-file", "exit-on-lock-contention", "manifest-url-header", "reserved-memory"];
 
 impl Flags {
     /// Reads a command line without its program name: `--flag=value`, `--flag value`, `--switch`.
@@ -242,6 +239,8 @@ impl Flags {
             "bootstrap-kubeconfig" => self.bootstrap_kubeconfig = path(value),
             "root-dir" => self.root_dir = path(value),
             "cert-dir" => self.cert_dir = path(value),
+            "image-credential-provider-config" => self.credential_provider_config = path(value),
+            "image-credential-provider-bin-dir" => self.credential_provider_bin_dir = path(value),
             "hostname-override" => self.hostname_override = Some(value).filter(|it| !it.is_empty()),
             "node-ip" => {
                 let parse =

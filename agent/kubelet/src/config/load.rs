@@ -56,7 +56,7 @@ mod tests {
                 below("nodefs.available", Threshold::Amount(1 << 30))
             ]
         );
-        assert_eq!((config.logs.max_size, config.images.serialize_pulls), (1 << 20, false));
+        assert_eq!((config.logs.max_size, config.images.serialize_pulls), (Some(1 << 20), false));
         assert_eq!(config.resources.pod_pids_limit, Some(100));
         assert_eq!(config.document["maxPods"], 110);
     }
@@ -80,6 +80,15 @@ mod tests {
         );
         check("cgroupDriver: none", r#"cgroupDriver: invalid value "none": must be cgroupfs or systemd"#);
         check("imageGCLowThresholdPercent: 90", "must be less than imageGCHighThresholdPercent");
+        check("containerLogMaxFiles: 1", "containerLogMaxFiles: invalid value 1: must be greater than 1");
+        check("containerLogMonitorInterval: 1s", "must be at least 3s");
+        check("containerLogMaxWorkers: 0", "must be greater than 0");
+        check("imagePullCredentialsVerificationPolicy: Sometimes", "must be NeverVerify, ");
+        check("preloadedImagesVerificationAllowlist: [a.example/b]", "can only be set with");
+        let listed = "imagePullCredentialsVerificationPolicy: NeverVerifyAllowlistedImages\npreloadedImagesVerificationAllowlist: ";
+        check(&format!("{listed}[busybox]"), "must be a whole repository");
+        check(&format!("{listed}['a.example/*/b']"), "must be a whole repository");
+        check("imageMaximumGCAge: 1m", "must be greater than imageMinimumGCAge");
         check("serializeImagePulls: true\nmaxParallelImagePulls: 3", "cannot be larger than 1");
         check("crashLoopBackOff: {maxContainerRestartPeriod: 10m}", "must be between 1s and 300s");
         check(
@@ -97,12 +106,11 @@ mod tests {
             warnings,
             ["hairpinMode has no effect on this kubelet", "unrecognized feature gate: Nope"]
         );
-        let unread = "imageMinimumGCAge: 3m\nimageMaximumGCAge: 1h\nimageGCHighThresholdPercent: 90\n\
+        let read = "imageMinimumGCAge: 3m\nimageMaximumGCAge: 1h\nimageGCHighThresholdPercent: 90\n\
                       imageGCLowThresholdPercent: 70\ncontainerLogMaxSize: 1Mi\ncontainerLogMaxFiles: 3\n\
                       containerLogMaxWorkers: 2\ncontainerLogMonitorInterval: 5s";
-        let warnings = with(unread).unwrap().warnings;
-        assert_eq!(warnings.len(), 8, "{warnings:?}");
-        assert!(warnings.iter().all(|it| it.ends_with("has no effect on this kubelet")), "{warnings:?}");
+        assert_eq!(with(read).unwrap().warnings, Vec::<String>::new());
+        assert_eq!(with("containerLogMaxSize: '-1'").unwrap().config.logs.max_size, None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod fields; // the table of every field
 mod flags; // the command line
 mod load; // the whole way
 mod paths; // where things lie on disk
+mod providers; // programs that are asked for registry credentials
 mod resolve; // from the document to the structs
 mod settings; // the resolved structs
 #[cfg(test)]
@@ -17,8 +18,9 @@ pub use error::ConfigurationError;
 pub use flags::Flags;
 pub use load::{Loaded, load};
 pub use paths::Paths;
+pub use providers::CredentialProvider;
 pub use settings::{
-    ApiSettings, CgroupDriver, CgroupSettings, DnsSettings, EvictionThreshold, ImageSettings, KubeletConfig,
-    LogSettings, NodeSettings, PodSettings, ProcessSettings, Reserved, ResourceSettings, RuntimeSettings,
-    ServerSettings, SourceSettings, Threshold,
+    ApiSettings, CgroupDriver, CgroupSettings, CredentialPolicy, DnsSettings, EvictionThreshold,
+    ImageSettings, KubeletConfig, LogSettings, NodeSettings, PodSettings, ProcessSettings, Reserved,
+    ResourceSettings, RuntimeSettings, ServerSettings, SourceSettings, Threshold,
 };

@@ -10,10 +10,11 @@ use k8s_openapi::api::core::v1::Taint;
 use serde_json::Value;
 
 use super::fields::{EVICTION_HARD, GATES, GATES_OFF};
+use super::providers;
 use super::{
-    ApiSettings, CgroupDriver, CgroupSettings, ConfigurationError, DnsSettings, EvictionThreshold, Flags,
-    ImageSettings, KubeletConfig, LogSettings, NodeSettings, Paths, PodSettings, ProcessSettings, Reserved,
-    ResourceSettings, RuntimeSettings, ServerSettings, SourceSettings, Threshold,
+    ApiSettings, CgroupDriver, CgroupSettings, ConfigurationError, CredentialPolicy, DnsSettings,
+    EvictionThreshold, Flags, ImageSettings, KubeletConfig, LogSettings, NodeSettings, Paths, PodSettings,
+    ProcessSettings, Reserved, ResourceSettings, RuntimeSettings, ServerSettings, SourceSettings, Threshold,
 };
 
 /// Reads a complete document: its types were checked against the table.
@@ -46,7 +47,7 @@ pub(super) fn resolve(
         },
         server: server(&doc, flags, &paths)?,
         runtime: runtime(&doc)?,
-        images: images(&doc)?,
+        images: images(&doc, flags, &paths)?,
         cgroups: cgroups(&doc)?,
         resources: resources(&doc)?,
         dns: DnsSettings {
@@ -55,12 +56,7 @@ pub(super) fn resolve(
                 .each("clusterDNS", |it| it.parse().map_err(|_| "is no IP address".to_owned()))?,
             resolv_conf: PathBuf::from(doc.text("resolvConf")),
         },
-        logs: LogSettings {
-            max_size: u64::try_from(doc.quantity("containerLogMaxSize")?)
-                .map_err(|_| doc.invalid("containerLogMaxSize", "must not be negative"))?,
-            max_files: doc.number("containerLogMaxFiles")?,
-            monitor_interval: doc.duration("containerLogMonitorInterval")?,
-        },
+        logs: logs(&doc)?,
         pods: PodSettings {
             max_restart_period: within(
                 &doc,
@@ -181,7 +177,7 @@ fn runtime(doc: &Doc) -> Result<RuntimeSettings, ConfigurationError> {
     Ok(RuntimeSettings { endpoint, image_endpoint, request_timeout: doc.duration("runtimeRequestTimeout")? })
 }
 
-fn images(doc: &Doc) -> Result<ImageSettings, ConfigurationError> {
+fn images(doc: &Doc, flags: &Flags, paths: &Paths) -> Result<ImageSettings, ConfigurationError> {
     let max_parallel_pulls: Option<u32> = match doc.at("maxParallelImagePulls") {
         Some(_) => Some(positive(doc, "maxParallelImagePulls")?),
         None => None,
@@ -203,11 +199,89 @@ fn images(doc: &Doc) -> Result<ImageSettings, ConfigurationError> {
         gc_max_age: doc.duration("imageMaximumGCAge")?,
         gc_high_percent: percent(doc, "imageGCHighThresholdPercent")?,
         gc_low_percent: percent(doc, "imageGCLowThresholdPercent")?,
+        verification: verification(doc)?,
+        verification_allowed: doc.texts("preloadedImagesVerificationAllowlist"),
+        config_json_folders: credential_folders(paths, ".docker"),
+        dockercfg_folders: credential_folders(paths, ""),
+        credential_providers: match (&flags.credential_provider_config, &flags.credential_provider_bin_dir) {
+            (Some(config), Some(programs)) => providers::read(config, programs)?,
+            (None, None) => Vec::new(),
+            (None, Some(_)) => return Err(needs_both("image-credential-provider-config")),
+            (Some(_), None) => return Err(needs_both("image-credential-provider-bin-dir")),
+        },
     };
+    if settings.gc_max_age > Duration::ZERO && settings.gc_max_age <= settings.gc_min_age {
+        return Err(doc.invalid("imageMaximumGCAge", "must be greater than imageMinimumGCAge"));
+    }
+    if settings.pull_qps < 0 || settings.pull_burst < 0 {
+        return Err(doc.invalid("registryPullQPS", "neither this nor registryBurst may be negative"));
+    }
     if settings.gc_low_percent >= settings.gc_high_percent {
         return Err(
             doc.invalid("imageGCLowThresholdPercent", "must be less than imageGCHighThresholdPercent")
         );
+    }
+    Ok(settings)
+}
+
+fn verification(doc: &Doc) -> Result<CredentialPolicy, ConfigurationError> {
+    let field = "imagePullCredentialsVerificationPolicy";
+    let policy = match doc.text(field) {
+        "NeverVerify" => CredentialPolicy::NeverVerify,
+        "NeverVerifyPreloadedImages" => CredentialPolicy::NeverVerifyPreloadedImages,
+        "NeverVerifyAllowlistedImages" => CredentialPolicy::NeverVerifyAllowlistedImages,
+        "AlwaysVerify" => CredentialPolicy::AlwaysVerify,
+        _ => {
+            let reason = "must be NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages or AlwaysVerify";
+            return Err(doc.invalid(field, reason));
+        }
+    };
+    let allowed = doc.texts("preloadedImagesVerificationAllowlist");
+    if !allowed.is_empty() && policy != CredentialPolicy::NeverVerifyAllowlistedImages {
+        let reason =
+            "can only be set with imagePullCredentialsVerificationPolicy NeverVerifyAllowlistedImages";
+        return Err(doc.invalid("preloadedImagesVerificationAllowlist", reason));
+    }
+    let is_wrong = |it: &&String| {
+        let name = it.strip_suffix("/*").unwrap_or(it);
+        name.contains(['*', '@', ' ']) || crate::image::repository(name) != name
+    };
+    match allowed.iter().find(is_wrong) {
+        Some(wrong) => Err(invalid(
+            "preloadedImagesVerificationAllowlist",
+            wrong,
+            "must be a whole repository without tag or digest, perhaps with /* at its end",
+        )),
+        None => Ok(policy),
+    }
+}
+
+/// Where upstream looks for the node's registry credentials; `at_home` is the folder below a user's.
+fn credential_folders(paths: &Paths, at_home: &str) -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").filter(|it| !it.is_empty()).map(PathBuf::from);
+    let root = PathBuf::from("/");
+    let mut folders = vec![paths.root.clone(), PathBuf::from(".")];
+    folders.extend(home.into_iter().chain([root]).map(|it| it.join(at_home)));
+    folders
+}
+
+fn needs_both(missing: &str) -> ConfigurationError {
+    let reason = "the folder of credential providers and their configuration need each other".to_owned();
+    ConfigurationError::Flag { flag: missing.to_owned(), reason }
+}
+
+fn logs(doc: &Doc) -> Result<LogSettings, ConfigurationError> {
+    let settings = LogSettings {
+        max_size: u64::try_from(doc.quantity("containerLogMaxSize")?).ok(),
+        max_files: doc.number("containerLogMaxFiles")?,
+        max_workers: positive(doc, "containerLogMaxWorkers")?,
+        monitor_interval: doc.duration("containerLogMonitorInterval")?,
+    };
+    if settings.max_files < 2 {
+        return Err(doc.invalid("containerLogMaxFiles", "must be greater than 1"));
+    }
+    if settings.monitor_interval < Duration::from_secs(3) {
+        return Err(doc.invalid("containerLogMonitorInterval", "must be at least 3s"));
     }
     Ok(settings)
 }

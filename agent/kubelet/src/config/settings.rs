@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use super::Paths;
+use super::{CredentialProvider, Paths};
 
 /// Everything that the kubelet was told, by room.
 #[derive(Debug, Clone)]
@@ -180,6 +180,30 @@ pub struct ImageSettings {
     pub gc_high_percent: u8,
     /// `imageGCLowThresholdPercent`.
     pub gc_low_percent: u8,
+    /// `imagePullCredentialsVerificationPolicy`.
+    pub verification: CredentialPolicy,
+    /// `preloadedImagesVerificationAllowlist`.
+    pub verification_allowed: Vec<String>,
+    /// Where the node's `config.json` of docker's may be: the first one counts.
+    pub config_json_folders: Vec<PathBuf>,
+    /// Where its `.dockercfg` may be.
+    pub dockercfg_folders: Vec<PathBuf>,
+    /// `--image-credential-provider-config`.
+    pub credential_providers: Vec<CredentialProvider>,
+}
+
+/// Which images that are there a pod may use only with credentials of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CredentialPolicy {
+    /// None.
+    #[default]
+    NeverVerify,
+    /// Those that this kubelet pulled.
+    NeverVerifyPreloadedImages,
+    /// All but those of a list.
+    NeverVerifyAllowlistedImages,
+    /// All.
+    AlwaysVerify,
 }
 
 /// How cgroups are named and made.
@@ -292,10 +316,12 @@ pub struct DnsSettings {
 /// Container logs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogSettings {
-    /// `containerLogMaxSize`, bytes.
-    pub max_size: u64,
-    /// `containerLogMaxFiles`.
+    /// `containerLogMaxSize`, bytes; none (a negative size): logs are not rotated.
+    pub max_size: Option<u64>,
+    /// `containerLogMaxFiles`, the one that is written to among them.
     pub max_files: u32,
+    /// `containerLogMaxWorkers`: rotations side by side.
+    pub max_workers: u32,
     /// `containerLogMonitorInterval`.
     pub monitor_interval: Duration,
 }

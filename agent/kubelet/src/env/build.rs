@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource, Pod};
+use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVarSource, FileKeySelector, Pod};
 
+use super::file::{self, FileError};
 use super::services::service_variables;
 use super::{PodFacts, expand, field_value, resource_value};
 use crate::objects::{ObjectError, ObjectSource};
 use crate::translate::{ConfigError, NodeAllocatable};
+use crate::volume::PodVolumes;
 
 /// What an environment is made from.
 #[derive(Clone, Copy)]
@@ -22,6 +24,8 @@ pub struct EnvInputs<'a> {
     pub facts: PodFacts<'a>,
     /// What the node gives.
     pub allocatable: &'a NodeAllocatable,
+    /// The pod's volumes, for variables from files.
+    pub volumes: &'a PodVolumes,
 }
 
 /// Variables by name.
@@ -145,10 +149,32 @@ async fn value_from(inputs: &EnvInputs<'_>, source: &EnvVarSource) -> Result<Opt
         let value = object.data.as_ref().and_then(|it| it.get(&wanted.key)).map(|it| it.0.clone());
         return key(value, wanted.optional, &wanted.key, || format!("Secret {own}/{}", wanted.name));
     }
-    if source.file_key_ref.is_some() {
-        return Err(ConfigError::NotYet("env from a file (fileKeyRef)"));
+    if let Some(wanted) = &source.file_key_ref {
+        return of_file(inputs, wanted).await;
     }
     Ok(Some(Vec::new()))
+}
+
+async fn of_file(inputs: &EnvInputs<'_>, wanted: &FileKeySelector) -> Result<Option<Vec<u8>>, ConfigError> {
+    let Some(volume) = inputs.volumes.by_name.get(&wanted.volume_name) else {
+        let message = format!("cannot find the volume {:?} referenced by FileKeyRef", wanted.volume_name);
+        return Err(ConfigError::Refused(message));
+    };
+    let (folder, path, key) = (volume.host_path.clone(), wanted.path.clone(), wanted.key.clone());
+    let read = tokio::task::spawn_blocking(move || file::read(&folder, &path, &key)).await;
+    let read = read.map_err(|_| ConfigError::Refused("reading an env file was cut off".into()))?;
+    match read {
+        Ok(Some(value)) => Ok(Some(value.into_bytes())),
+        Ok(None) | Err(FileError::Missing) if wanted.optional == Some(true) => Ok(None),
+        Ok(None) => Err(ConfigError::Refused(format!(
+            "environment variable key {:?} not found in file {:?}",
+            wanted.key, wanted.path
+        ))),
+        Err(err) => {
+            tracing::info!(volume = wanted.volume_name, path = wanted.path, error = %err, "env file of no use");
+            Err(ConfigError::Refused("couldn't parse env file".into()))
+        }
+    }
 }
 
 fn key(
@@ -219,6 +245,7 @@ mod tests {
             objects: &objects,
             facts: PodFacts { host_ips: &[], pod_ips: &[] },
             allocatable: &NodeAllocatable::default(),
+            volumes: &PodVolumes::default(),
         };
         environment(inputs).await
     }

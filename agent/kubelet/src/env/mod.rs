@@ -3,6 +3,7 @@
 mod build; // the environment of one container
 mod expand; // references
 mod fields; // the downward API, for variables and files
+mod file; // variables from files of volumes
 mod services; // variables about Services
 
 pub use build::{EnvInputs, Environment, environment};

@@ -23,6 +23,23 @@ pub fn normalize(image: &str) -> Option<String> {
     }
 }
 
+/// The repository in full, without tag and digest: `docker.io/library/busybox` for `busybox:1`.
+pub fn repository(image: &str) -> String {
+    let rest = image.split_once('@').map_or(image, |(rest, _)| rest);
+    let slash = rest.rfind('/').map_or(0, |it| it + 1);
+    let path = rest[slash..].find(':').map_or(rest, |colon| &rest[..slash + colon]);
+    match path.split_once('/') {
+        Some((host, _)) if is_host(host) => path.to_owned(),
+        Some(_) => format!("docker.io/{path}"),
+        None => format!("docker.io/library/{path}"),
+    }
+}
+
+/// Whether the first part of a name is a registry, not a folder of docker.io's.
+fn is_host(part: &str) -> bool {
+    part.contains(['.', ':']) || part == "localhost" || part.bytes().any(|it| it.is_ascii_uppercase())
+}
+
 fn is_digest(it: &str) -> bool {
     it.split_once(':').is_some_and(|(algorithm, hex)| {
         !algorithm.is_empty() && hex.len() >= 32 && hex.bytes().all(|it| it.is_ascii_hexdigit())
@@ -39,11 +56,7 @@ fn is_tag(it: &str) -> bool {
 /// A host (with a port, perhaps), then components in lower case.
 fn is_path(path: &str) -> bool {
     let mut parts: Vec<&str> = path.split('/').collect();
-    let is_host = parts.len() > 1
-        && (parts[0].contains(['.', ':'])
-            || parts[0] == "localhost"
-            || parts[0].bytes().any(|it| it.is_ascii_uppercase()));
-    if is_host {
+    if parts.len() > 1 && is_host(parts[0]) {
         let host = parts.remove(0);
         let (name, port) = host.split_once(':').unwrap_or((host, "0"));
         let named =
@@ -90,5 +103,19 @@ mod tests {
         check("invalid name", None);
         check("", None);
         check("a//b", None);
+    }
+
+    #[test]
+    fn repositories() {
+        for (image, want) in [
+            ("busybox", "docker.io/library/busybox"),
+            ("busybox:1", "docker.io/library/busybox"),
+            ("team/app:1", "docker.io/team/app"),
+            ("localhost:5000/a/b:1", "localhost:5000/a/b"),
+            ("reg.example/a@sha256:00", "reg.example/a"),
+            ("reg.example:1/a:1@sha256:00", "reg.example:1/a"),
+        ] {
+            assert_eq!(repository(image), want, "{image}");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod sandbox; // the sandbox's config
 mod security; // security contexts
 mod sysctl; // which sysctls a pod may set
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -65,6 +66,41 @@ pub struct RuntimeFeatures {
     pub user_namespaces: Vec<String>,
     /// `supplementalGroupsPolicy` is understood.
     pub supplemental_groups_policy: bool,
+    /// Images as volumes.
+    pub image_volumes: ImageVolumes,
+}
+
+/// Whether images can be mounted. A runtime does not say so: it is known by name and version.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ImageVolumes {
+    /// Whole, and folders of them.
+    #[default]
+    Whole,
+    /// Not by this runtime.
+    None(String),
+    /// Only as a whole by this runtime.
+    NoSubPath(String),
+}
+
+impl ImageVolumes {
+    /// What a runtime of this name and version can do; of those that we do not know, that it can.
+    pub fn of(name: &str, version: &str) -> Self {
+        let mut numbers = version.trim_start_matches('v').split(['.', '-', '~', '+']).map(str::parse::<u32>);
+        let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+        let (number, runtime) = ((next(), next()), format!("{name} {version}"));
+        let (whole, sub_path) = match name {
+            "containerd" => ((2, 1), (2, 2)),
+            "cri-o" => ((1, 31), (1, 33)),
+            _ => return Self::Whole,
+        };
+        if number < whole {
+            Self::None(runtime)
+        } else if number < sub_path {
+            Self::NoSubPath(runtime)
+        } else {
+            Self::Whole
+        }
+    }
 }
 
 /// The role of a container in its pod.
@@ -91,6 +127,8 @@ pub struct ImageFacts {
     pub uid: Option<i64>,
     /// `Image.username`: the user as a name, if it is one.
     pub username: String,
+    /// References of the images that are mounted as volumes, by the volume's name.
+    pub volumes: BTreeMap<String, String>,
 }
 
 /// One container instance to be.
@@ -159,6 +197,7 @@ impl Translator {
             objects: &*self.deps.objects,
             facts,
             allocatable: &self.deps.allocatable,
+            volumes: request.volumes,
         })
         .await?;
         let mut config = container::container(&self.deps, pod, &request, &env, self.cgroup_v1)?;

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, HostAlias, Pod, VolumeMount};
 
 use super::hosts::{self, PodHostname};
 use super::labels::identity;
-use super::{ConfigError, ContainerRequest, TranslateDeps};
+use super::{ConfigError, ContainerRequest, ImageVolumes, TranslateDeps};
 use crate::config::Paths;
 use crate::env::Environment;
 use crate::volume::{self, MountedVolume};
@@ -44,6 +44,9 @@ pub(super) fn plan(
     let mounts = request.container.volume_mounts.iter().flatten().enumerate();
     mounts
         .map(|(index, wanted)| {
+            if let Some(image) = request.image.volumes.get(&wanted.name) {
+                return of_image(wanted, image, env, &deps.features.image_volumes);
+            }
             let volume = request.volumes.by_name.get(&wanted.name).ok_or_else(|| {
                 ConfigError::Refused(format!(
                     "cannot find volume {:?} to mount into container {:?}",
@@ -53,6 +56,38 @@ pub(super) fn plan(
             one(wanted, index, volume, env, can_rro)
         })
         .collect()
+}
+
+/// A mount that the runtime makes of an image.
+fn of_image(
+    wanted: &VolumeMount,
+    image: &str,
+    env: &Environment,
+    can: &ImageVolumes,
+) -> Result<Planned, ConfigError> {
+    let image_sub_path = sub_path(wanted, env)?.unwrap_or_default();
+    let cannot = |what: &str, runtime: &str| {
+        Err(ConfigError::Refused(format!("volume {:?}: {what} not supported by {runtime}", wanted.name)))
+    };
+    match can {
+        ImageVolumes::None(runtime) => return cannot("image volumes are", runtime),
+        ImageVolumes::NoSubPath(runtime) if !image_sub_path.is_empty() => {
+            return cannot("sub-paths of image volumes are", runtime);
+        }
+        ImageVolumes::NoSubPath(_) | ImageVolumes::Whole => {}
+    }
+    let mount = v1::Mount {
+        container_path: absolute(&wanted.mount_path),
+        readonly: true,
+        image: Some(v1::ImageSpec { image: image.to_owned(), ..Default::default() }),
+        image_sub_path,
+        ..Default::default()
+    };
+    Ok(Planned { mount, sub_path: None })
+}
+
+fn absolute(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
 }
 
 fn one(
@@ -69,10 +104,7 @@ fn one(
         path,
         root: volume.host_path.clone(),
     });
-    let container_path = match wanted.mount_path.starts_with('/') {
-        true => wanted.mount_path.clone(),
-        false => format!("/{}", wanted.mount_path),
-    };
+    let container_path = absolute(&wanted.mount_path);
     let recursive_read_only = match wanted.recursive_read_only.as_deref() {
         Some("Enabled") if !can_rro => {
             return Err(ConfigError::Refused(format!(

@@ -268,7 +268,8 @@ mod tests {
                "spec":{{"securityContext":{pod_context},"containers":[{{"name":"c","securityContext":{own}}}]}}}}"#
         ))
         .unwrap();
-        let image = ImageFacts { image_ref: "i".into(), uid, username: username.into() };
+        let image =
+            ImageFacts { image_ref: "i".into(), uid, username: username.into(), ..ImageFacts::default() };
         let config = crate::config::testing::config(Path::new("/r"));
         let spec = pod.spec.as_ref().unwrap();
         container(&pod, &spec.containers[0], &ContainerRole::App, &image, &config)

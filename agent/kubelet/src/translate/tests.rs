@@ -30,7 +30,7 @@ async fn setup(root: &Path, pod: &Pod, volumes: &PodVolumes) -> Result<Container
     let request = ContainerRequest {
         container: &pod.spec.as_ref().unwrap().containers[0],
         role: ContainerRole::App,
-        image: ImageFacts { image_ref: "sha256:1".into(), uid: Some(0), username: String::new() },
+        image: ImageFacts { image_ref: "sha256:1".into(), uid: Some(0), ..ImageFacts::default() },
         restart_count: 3,
         volumes,
         pod_ips: &["10.0.0.5".parse().unwrap()],

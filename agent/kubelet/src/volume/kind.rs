@@ -76,7 +76,6 @@ fn other(volume: &Volume) -> &'static str {
         ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
         ("csi", volume.csi.is_some()),
         ("ephemeral", volume.ephemeral.is_some()),
-        ("image", volume.image.is_some()),
         ("nfs", volume.nfs.is_some()),
         ("iscsi", volume.iscsi.is_some()),
         ("fc", volume.fc.is_some()),

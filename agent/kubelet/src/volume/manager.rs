@@ -197,7 +197,9 @@ impl VolumeManager {
         pod: &Pod,
         which: impl Fn(&k8s_openapi::api::core::v1::Volume) -> bool,
     ) -> Result<(PodVolumes, Option<Timestamp>), VolumeError> {
-        let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten()).filter(|it| which(it));
+        // Images are mounted by the runtime.
+        let volumes = pod.spec.iter().flat_map(|it| it.volumes.iter().flatten());
+        let volumes = volumes.filter(|it| it.image.is_none() && which(it));
         let preparing = volumes.map(|volume| async move {
             let request = Request { deps: &self.deps, pod, volume };
             let prepared = type_of(volume)?.prepare(&request).await?;

@@ -14,7 +14,7 @@ use super::home::{PodHome, Wish};
 use super::hooks;
 use super::report::{News, Problem, Report};
 use crate::events::{Events, Severity};
-use crate::image::{PullRequest, Puller};
+use crate::image::{Credential, ImageFailure, PullRequest, Puller};
 use crate::metrics::Metrics;
 use crate::observe::{self, ContainerSeen};
 use crate::pod;
@@ -85,7 +85,7 @@ impl Hand {
                 self.stop(&container, id, grace, &cause, &context).await
             }
             Action::Cancel { .. } => Vec::new(),
-            Action::RemoveContainer { id } => self.remove_container(id).await,
+            Action::RemoveContainer { id } => self.remove_container(id, context.container).await,
             Action::RemoveSandbox { id } => self.remove_sandbox(id).await,
             Action::CleanUp => {
                 let done = self.tools.home.clean_up(&self.pod);
@@ -199,11 +199,36 @@ impl Hand {
     async fn pull(&self, name: String) -> Vec<News> {
         let Some(container) = pod::any_container(&self.pod, &name) else { return Vec::new() };
         let credentials = self.tools.home.credentials(&self.pod).await;
-        let request = PullRequest { pod: &self.pod, container: &container, credentials, sandbox: None };
-        let ensured = self.tools.puller.ensure(request);
+        let ensured = self.images(&container, &credentials);
         let image =
             self.work("EnsureImage", Some(&name), ensured, |it| Problem::new(it.reason, &it.message)).await;
         vec![News::Image(name, image)]
+    }
+
+    /// The container's image, and those of the volumes that it mounts.
+    async fn images(&self, container: &Container, known: &[Credential]) -> Result<ImageFacts, ImageFailure> {
+        let request = PullRequest {
+            pod: &self.pod,
+            container: Some(&container.name),
+            image: container.image.as_deref().unwrap_or_default(),
+            policy: container.image_pull_policy.as_deref(),
+            credentials: known,
+            sandbox: None,
+        };
+        let mut facts = self.tools.puller.ensure(request).await?;
+        for (volume, source) in pod::image_volumes(&self.pod, container) {
+            let request = PullRequest {
+                pod: &self.pod,
+                container: None,
+                image: source.reference.as_deref().unwrap_or_default(),
+                policy: source.pull_policy.as_deref(),
+                credentials: known,
+                sandbox: None,
+            };
+            let image = self.tools.puller.ensure(request).await?.image_ref;
+            facts.volumes.insert(volume.to_owned(), image);
+        }
+        Ok(facts)
     }
 
     async fn launch(&self, name: &str, restart: u32, created: Option<String>, context: Context) -> Vec<News> {
@@ -368,13 +393,18 @@ impl Hand {
         self.tell(Some(name), Severity::Normal, "Killing", message);
     }
 
-    async fn remove_container(&self, id: String) -> Vec<News> {
+    async fn remove_container(&self, id: String, seen: Option<ContainerSeen>) -> Vec<News> {
         let removed = self.call("remove_container", None, self.tools.runtime.remove_container(&id)).await;
-        match removed {
-            Ok(()) => vec![News::ContainerGone(id)],
-            Err(err) if err.is_not_found() => vec![News::ContainerGone(id)],
-            Err(err) => vec![News::Tried(id, Err(Problem::new("FailedRemove", cri(&err))))],
+        if let Err(err) = removed
+            && !err.is_not_found()
+        {
+            return vec![News::Tried(id, Err(Problem::new("FailedRemove", cri(&err))))];
         }
+        // One that was never started shares its log with the instance that is made in its place.
+        if let Some(seen) = seen.filter(|it| it.exit().is_some()) {
+            self.tools.home.remove_logs(&self.pod, &seen.name, seen.restart_count).await;
+        }
+        vec![News::ContainerGone(id)]
     }
 
     async fn remove_sandbox(&self, id: String) -> Vec<News> {

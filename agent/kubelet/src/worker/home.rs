@@ -49,6 +49,8 @@ pub trait PodHome: Send + Sync {
     async fn credentials(&self, pod: &Pod) -> Vec<Credential>;
     /// Takes down volumes and cgroup.
     async fn clean_up(&self, pod: &Pod) -> Result<(), HomeError>;
+    /// Removes the logs of one container instance: the runtime does not have it any more.
+    async fn remove_logs(&self, pod: &Pod, container: &str, restart_count: u32);
     /// Removes the pod's logs: nothing of it is left in the runtime.
     async fn forget(&self, pod: &Pod);
 }

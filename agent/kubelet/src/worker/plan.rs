@@ -9,6 +9,7 @@ use super::action::{Action, Cause, Plan, Stage};
 use super::ending;
 use super::facts::{Attempt, Busy, Facts, Failure, Subject};
 use super::restart::{self, Backoff};
+use crate::image::is_pull_failure;
 use crate::observe::{ContainerSeen, SandboxSeen, State};
 use crate::pod;
 
@@ -222,8 +223,9 @@ fn start(
 fn no_image(f: &Facts<'_>, plan: &mut Plan, container: &Container, failure: &Failure) {
     plan.wake(Some(failure.retry_at).filter(|it| *it > f.now));
     let told = pod::after(failure.at, TOLD);
-    if failure.reason != "ErrImagePull" || told > f.now {
-        plan.wake(Some(told).filter(|_| failure.reason == "ErrImagePull" && told > f.now));
+    let of_pull = is_pull_failure(&failure.reason);
+    if !of_pull || told > f.now {
+        plan.wake(Some(told).filter(|_| of_pull && told > f.now));
         return plan.wait(&container.name, &failure.reason, failure.message.clone());
     }
     let image = container.image.as_deref().unwrap_or_default();

@@ -30,6 +30,8 @@ pub struct Entry {
     /// What happened to it.
     pub timeline: Arc<Timeline>,
     published: RwLock<Published>,
+    /// Told when containers begin or end.
+    changes: Arc<tokio::sync::Notify>,
     /// Its source does not have it any more.
     gone: AtomicBool,
 }
@@ -54,6 +56,7 @@ pub struct Roster {
     token: CancellationToken,
     state: Mutex<State>,
     ended: tokio::sync::Notify,
+    changes: Arc<tokio::sync::Notify>,
 }
 
 #[derive(Default)]
@@ -72,7 +75,7 @@ struct State {
 }
 
 impl Entry {
-    fn new(uid: &str, pod: Arc<Pod>, seen: Observed) -> Arc<Self> {
+    fn new(uid: &str, pod: Arc<Pod>, seen: Observed, changes: Arc<tokio::sync::Notify>) -> Arc<Self> {
         let status = Arc::new(pod.status.clone().unwrap_or_default());
         let published = Published { pod, status, seen: Arc::new(seen), stage: Stage::Living };
         Arc::new(Self {
@@ -80,6 +83,7 @@ impl Entry {
             inbox: Inbox::default(),
             timeline: Arc::default(),
             published: RwLock::new(published),
+            changes,
             gone: AtomicBool::new(false),
         })
     }
@@ -90,7 +94,11 @@ impl Entry {
     }
 
     pub(super) fn publish(&self, published: Published) {
-        *self.published.write().unwrap_or_else(PoisonError::into_inner) = published;
+        let mut now = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&now.seen, &published.seen) && now.seen.outline() != published.seen.outline() {
+            self.changes.notify_one();
+        }
+        *now = published;
     }
 }
 
@@ -104,6 +112,7 @@ impl Roster {
             token,
             state,
             ended: tokio::sync::Notify::new(),
+            changes: Arc::default(),
         })
     }
 
@@ -189,7 +198,7 @@ impl Roster {
     fn start(self: &Arc<Self>, state: &mut State, pod: Arc<Pod>, first: impl FnOnce(&Inbox)) {
         let uid = pod::uid(&pod).to_owned();
         let seen = state.found.remove(&uid).unwrap_or_default();
-        let entry = Entry::new(&uid, pod.clone(), seen.clone());
+        let entry = Entry::new(&uid, pod.clone(), seen.clone(), self.changes.clone());
         first(&entry.inbox);
         if let Some(mirror) = state.mirrors.get(&uid) {
             entry.inbox.mirror(Some(mirror.clone()));
@@ -218,6 +227,7 @@ impl Roster {
             let next = state.waiting.remove(next);
             self.start(&mut state, next, |_| {});
         }
+        self.changes.notify_one();
         self.ended.notify_waiters();
     }
 
@@ -231,6 +241,11 @@ impl Roster {
         if let Some(entry) = state.entries.get(uid) {
             entry.inbox.mirror(mirror);
         }
+    }
+
+    /// Told (one waiter at a time) when containers of any pod begin or end, as seen from [`Roster::entries`].
+    pub fn container_changes(&self) -> Arc<tokio::sync::Notify> {
+        self.changes.clone()
     }
 
     /// The pod of this uid.

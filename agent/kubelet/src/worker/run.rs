@@ -21,6 +21,7 @@ use super::report::{News, Problem, Report};
 use super::roster::{Entry, Published};
 use super::statuses::StatusKeeper;
 use crate::events::Severity;
+use crate::image::is_pull_failure;
 use crate::observe::{ExitWatch, Observed};
 use crate::pod;
 use crate::probe::{Board, Kind, ProbeDeps, Probing};
@@ -32,6 +33,7 @@ use crate::translate::ImageFacts;
 const QUICK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 const SANDBOX: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 const IMAGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
+const NO_IMAGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 /// Without any event, a pod is looked at this often all the same.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// A plan that wants to be woken at once is not: a lagging runtime must not make us spin.
@@ -361,7 +363,10 @@ impl Worker {
             pod_ips: ips.iter().filter_map(|it| it.parse::<IpAddr>().ok()).collect(),
             image: self.images.get(name).cloned().unwrap_or_default(),
             target: target.map(|it| it.id.clone()),
-            container: self.seen.latest(name).cloned(),
+            container: match action {
+                Action::RemoveContainer { id } => self.seen.by_id(id).cloned(),
+                _ => self.seen.latest(name).cloned(),
+            },
             last_status: if *action == Action::Delete { self.status.rest() } else { None },
             hook_done: false,
         }
@@ -580,7 +585,11 @@ impl Worker {
                 *attempt = Attempt::Done;
                 self.images.insert(name, facts);
             }
-            Err(problem) => *attempt = attempt.failed(&problem.reason, &problem.message, now, IMAGE),
+            Err(problem) => {
+                // What no registry has a part in may be put right at any time.
+                let waits = if is_pull_failure(&problem.reason) { IMAGE } else { NO_IMAGE };
+                *attempt = attempt.failed(&problem.reason, &problem.message, now, waits);
+            }
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::io;
 use std::io::SeekFrom;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::fs::File;
@@ -17,6 +18,12 @@ use super::tail;
 const PIECE: usize = 32 << 10;
 /// A line longer than this is given up: runtimes split at 16 KiB.
 const LONGEST: usize = 1 << 20;
+
+/// The writer of a log is done with a rotated file within this.
+const SETTLES: Duration = Duration::from_millis(50);
+/// Between two attempts to open a log that is just being rotated.
+const ROTATES: [Duration; 3] =
+    [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(100)];
 
 /// A log being read.
 pub(super) struct LogFile {
@@ -32,7 +39,7 @@ pub(super) struct LogFile {
 impl LogFile {
     /// Opens a log at the place where what is wanted begins.
     pub async fn open(path: PathBuf, options: &LogOptions) -> io::Result<Self> {
-        let mut file = File::open(&path).await?;
+        let mut file = open(&path).await?;
         let begin = match options.tail {
             Some(lines) => tail::start(&mut file, lines).await?,
             None => 0,
@@ -64,7 +71,8 @@ impl LogFile {
         self.options.limit.is_some_and(|limit| self.sent >= limit)
     }
 
-    /// Goes on with the new file when the log was rotated. The old one must be at its end.
+    /// Goes on with the next file when the log was rotated. The old one must be at its end. Nothing that was written in
+    /// between is left out, be it rotated again meanwhile, as long as it is not compressed.
     pub async fn rotated(&mut self) -> bool {
         let (Ok(new), Ok(old)) = (tokio::fs::metadata(&self.path).await, self.file.metadata().await) else {
             return false;
@@ -81,7 +89,14 @@ impl LogFile {
             }
             return false;
         }
-        match File::open(&self.path).await {
+        // The runtime may still be writing out what it had at hand when it opened the new file.
+        tokio::time::sleep(SETTLES).await;
+        if self.file.metadata().await.is_ok_and(|it| it.len() > read) {
+            return true;
+        }
+        let (path, of, modified) = (self.path.clone(), (old.dev(), old.ino()), old.mtime());
+        let next = tokio::task::spawn_blocking(move || crate::log::rotated_after(&path, of, modified)).await;
+        match File::open(next.as_ref().unwrap_or(&self.path)).await {
             Ok(file) => {
                 self.file = file;
                 true
@@ -121,4 +136,15 @@ impl LogFile {
         self.sent += u64::try_from(output.len()).unwrap_or_default();
         output.into()
     }
+}
+
+/// For a moment in the middle of a rotation there is no log.
+async fn open(path: &Path) -> io::Result<File> {
+    for pause in ROTATES {
+        match File::open(path).await {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => tokio::time::sleep(pause).await,
+            outcome => return outcome,
+        }
+    }
+    File::open(path).await
 }

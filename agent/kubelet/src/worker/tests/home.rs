@@ -20,6 +20,7 @@ use crate::worker::{ApiError, PodApi};
 pub(crate) struct PlainHome {
     pub mounted: Mutex<Vec<String>>,
     pub fail_mounts: Mutex<u32>,
+    pub removed_logs: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -87,6 +88,10 @@ impl PodHome for PlainHome {
     async fn clean_up(&self, pod: &Pod) -> Result<(), HomeError> {
         self.mounted.lock().unwrap().retain(|it| it != pod::uid(pod));
         Ok(())
+    }
+
+    async fn remove_logs(&self, _: &Pod, container: &str, restart_count: u32) {
+        self.removed_logs.lock().unwrap().push(format!("{container}/{restart_count}.log"));
     }
 
     async fn forget(&self, _: &Pod) {}
@@ -163,6 +168,10 @@ impl Events for Heard {
     fn pod(&self, _: &Pod, _: Option<&str>, _: Severity, reason: &str, message: String) {
         self.0.lock().unwrap().push(format!("{reason}: {message}"));
     }
+
+    fn node(&self, _: Severity, reason: &str, message: String) {
+        self.0.lock().unwrap().push(format!("node {reason}: {message}"));
+    }
 }
 
 /// Everything that a roster needs, around one runtime.
@@ -201,8 +210,12 @@ impl Bench {
             runtime: runtime.clone(),
             events: self.heard.clone(),
             metrics: metrics.clone(),
-            serialize: false,
-            parallel: None,
+            settings: crate::config::ImageSettings::default(),
+            node: Arc::default(),
+            verification: crate::image::Verification::new(
+                &crate::config::ImageSettings::default(),
+                crate::image::Records::new(std::path::Path::new("/nonexistent")),
+            ),
         });
         let tools = crate::worker::Tools {
             runtime,
