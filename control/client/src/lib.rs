@@ -10,6 +10,7 @@ mod events; // core/v1 Events: counted, aggregated, rate limited
 mod informer; // list and watch, kept in memory
 mod object; // what an informer must know of an object; its key
 mod queue; // work queue with per-key back-off
+mod renewable; // a client whose credentials change under way
 mod resource; // where a kind lives in the API's paths
 mod transport; // kube clients over TLS and in one process
 pub mod views; // metadata and references with only the fields that are read
@@ -23,5 +24,6 @@ pub use events::{EventRecorder, EventType, ObjectRef};
 pub use informer::{Change, Endpoint, Index, Informer, Params, Store, Subscription};
 pub use object::{Key, Object};
 pub use queue::WorkQueue;
+pub use renewable::{Renewal, renewable};
 pub use resource::Resource;
-pub use transport::{TransportError, from_kubeconfig, in_process};
+pub use transport::{TransportError, from_kubeconfig, from_kubeconfig_as, in_process};

@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tower::{BoxError, Service};
@@ -56,8 +56,41 @@ pub async fn from_kubeconfig(
     user_agent: &str,
 ) -> Result<kube::Client, TransportError> {
     let path = path.as_ref();
+    build(path, read(path)?, user_agent).await
+}
+
+/// As [`from_kubeconfig`], but with the certificate and key in the file `identity` instead of the user's credentials.
+///
+/// # Errors
+/// As [`from_kubeconfig`].
+pub async fn from_kubeconfig_as(
+    path: impl AsRef<Path>,
+    identity: &Path,
+    user_agent: &str,
+) -> Result<kube::Client, TransportError> {
+    let path = path.as_ref();
+    let mut kubeconfig = read(path)?;
+    let file = identity.to_string_lossy().into_owned();
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = Some(AuthInfo {
+            client_certificate: Some(file.clone()),
+            client_key: Some(file.clone()),
+            ..AuthInfo::default()
+        });
+    }
+    build(path, kubeconfig, user_agent).await
+}
+
+fn read(path: &Path) -> Result<Kubeconfig, TransportError> {
+    Kubeconfig::read_from(path).map_err(|source| TransportError::Kubeconfig { path: path.to_owned(), source })
+}
+
+async fn build(
+    path: &Path,
+    kubeconfig: Kubeconfig,
+    user_agent: &str,
+) -> Result<kube::Client, TransportError> {
     let at = |source| TransportError::Kubeconfig { path: path.to_owned(), source };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(at)?;
     let mut config =
         kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(at)?;
     let agent =
