@@ -2,6 +2,7 @@
 //!
 //! The rooms have crates of their own (see ARCHITECTURE.md); here is what only the programs need.
 
+pub mod api_client; // the kubelet's way to the API server
 pub mod down; // end the pods, take back what is in the kernel
 pub mod images; // image archives, imported at start
 pub mod layout; // which folder holds what

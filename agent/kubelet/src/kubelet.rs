@@ -8,8 +8,10 @@ use coracle_cri::{CriError, RuntimeHandle, proto as v1};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificate::{self, CertificateStore, Keeping, Wish};
 use crate::cgroup::{CgroupError, CgroupManager};
 use crate::config::{CgroupDriver, KubeletConfig};
+use crate::dbus::Bus;
 use crate::events::{Events, Silent, ToApi};
 use crate::gc::{self, Sweeper, SweeperDeps};
 use crate::house::{House, Rooms};
@@ -20,6 +22,7 @@ use crate::node::{NodeDeps, NodeError, NodeReporter};
 use crate::objects::{ObjectSource, Watched};
 use crate::observe::{self, RelistDeps};
 use crate::server::{self, ServerDeps, ServerError};
+use crate::shutdown::{self, ShutdownDeps};
 use crate::source::{SourceDeps, Sources};
 use crate::stats::Stats;
 use crate::translate::{ImageVolumes, RuntimeFeatures, TranslateDeps, Translator};
@@ -158,6 +161,7 @@ impl Kubelet {
             client: self.deps.client.clone(),
             roster: self.roster.clone(),
             metrics: self.metrics.clone(),
+            shutting_down: self.reporter.shutting_down().subscribe(),
         };
         let sources = Sources::start(deps, &self.tracker, &self.token);
         let mut synced = sources.synced();
@@ -184,6 +188,16 @@ impl Kubelet {
         self.tracker.spawn(log::run(self.rotator(), self.token.clone()));
         let (tracker, of_sources) = (self.tracker.clone(), self.token.clone());
         self.tracker.spawn(async move { sources.run(&tracker, of_sources).await });
+        self.keep_serving_certificate();
+        let shutdown = ShutdownDeps {
+            settings: self.deps.config.shutdown.clone(),
+            roster: self.roster.clone(),
+            metrics: self.metrics.clone(),
+            shutting_down: self.reporter.shutting_down(),
+            bus: Bus::SYSTEM.into(),
+            logind_conf: "/etc/systemd/logind.conf.d".into(),
+        };
+        self.tracker.spawn(shutdown::run(shutdown, self.token.clone()));
         let mut serving = self.tracker.spawn(server::serve(self.server(), self.token.clone()));
         // A server that cannot begin ends the kubelet; all that runs is told to end below, either way.
         let ended = tokio::select! {
@@ -220,6 +234,18 @@ impl Kubelet {
             settings: self.deps.config.logs.clone(),
             paths: self.deps.config.paths.clone(),
         }
+    }
+
+    /// With `serverTLSBootstrap` the cluster signs what the server shows; the server finds it in its file.
+    fn keep_serving_certificate(&self) {
+        let settings = &self.deps.config.server;
+        let Some(client) = self.deps.client.clone().filter(|_| settings.tls_bootstrap) else { return };
+        let keeping = Keeping {
+            client,
+            store: CertificateStore::new(&settings.cert_dir, certificate::SERVER),
+            wish: Wish::serving(&self.deps.config.node.name, &self.reporter.facts().ips),
+        };
+        self.tracker.spawn(certificate::keep(keeping, |_| async {}, self.token.clone()));
     }
 
     fn server(&self) -> ServerDeps {

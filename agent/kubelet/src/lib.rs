@@ -2,8 +2,10 @@
 //!
 //! Start at [`Kubelet`]; the way of a pod is [`source`] → [`worker`] (plan → act) → [`status`].
 
+pub mod certificate; // the node's certificates: asked for, kept, renewed
 pub mod cgroup; // the kubepods tree: made, filled in, removed, read
 pub mod config; // KubeletConfiguration and flags, resolved into small structs
+pub mod dbus; // calls to systemd and logind
 pub mod dns; // a pod's resolver configuration
 pub mod env; // a container's environment and its expansions
 pub mod events; // what happened to a pod, told to users
@@ -20,6 +22,7 @@ pub mod pod; // short answers about a Pod
 pub mod probe; // liveness, readiness, startup
 pub mod resources; // requests and limits as numbers: QoS, shares, OOM score
 pub mod server; // the HTTPS server on 10250, health on 10248
+pub mod shutdown; // the machine goes down: pods end first
 pub mod source; // where pods come from, and whether this node takes them
 pub mod stats; // /stats/summary and /metrics/resource, on demand
 pub mod status; // a pod's status, computed and written when it differs

@@ -59,6 +59,8 @@ pub struct Metrics {
     operation_seconds: Family<Operation, Histogram>,
     probes: Family<Probed, Counter>,
     rejections: Family<Operation, Counter<u64, AtomicU64>>,
+    shutdown_start: Gauge,
+    shutdown_end: Gauge,
 }
 
 fn seconds() -> Histogram {
@@ -94,6 +96,8 @@ impl Metrics {
             operation_seconds: Family::new_with_constructor(seconds),
             probes: Family::default(),
             rejections: Family::default(),
+            shutdown_start: Gauge::default(),
+            shutdown_end: Gauge::default(),
         };
         it.describe(&mut registry);
         Self { registry: Mutex::new(registry), ..it }
@@ -169,6 +173,16 @@ impl Metrics {
             "kubelet_admission_rejections",
             "Pods refused by the node, by reason",
             self.rejections.clone(),
+        );
+        r.register(
+            "kubelet_graceful_shutdown_start_time_seconds",
+            "When the last graceful shutdown of the node began",
+            self.shutdown_start.clone(),
+        );
+        r.register(
+            "kubelet_graceful_shutdown_end_time_seconds",
+            "When the last graceful shutdown of the node ended",
+            self.shutdown_end.clone(),
         );
     }
 
@@ -249,6 +263,17 @@ impl Metrics {
     /// An image was pulled.
     pub fn pulled(&self, took: Duration) {
         self.image_pull.observe(took.as_secs_f64());
+    }
+
+    /// The machine goes down.
+    pub fn shutdown_began(&self, at: jiff::Timestamp) {
+        self.shutdown_start.set(at.as_second());
+        self.shutdown_end.set(0);
+    }
+
+    /// All pods have ended before it.
+    pub fn shutdown_ended(&self, at: jiff::Timestamp) {
+        self.shutdown_end.set(at.as_second());
     }
 
     /// The node refused a pod.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use coracle_agent::{logging, memory, node_agent, supervise};
+use anyhow::{Context, Result};
+use coracle_agent::{api_client, logging, memory, node_agent, supervise};
 use coracle_cri::{Remote, RemoteConfig, RuntimeHandle};
 use coracle_kubelet::config::{self, Flags};
 use tokio::task::JoinSet;
@@ -61,26 +61,18 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 }
 
 async fn run(flags: Flags) -> Result<()> {
-    if flags.bootstrap_kubeconfig.is_some() && flags.kubeconfig.as_ref().is_none_or(|it| !it.exists()) {
-        bail!(
-            "--bootstrap-kubeconfig: requesting a certificate is not supported yet; give --kubeconfig a file with credentials"
-        );
-    }
     let loaded = config::load(&flags).context("configure the kubelet")?;
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
-    let client = match &flags.kubeconfig {
-        Some(path) => Some(coracle_client::from_kubeconfig(path, "kubelet").await?),
-        None => None,
-    };
     let config = loaded.config;
+    let token = CancellationToken::new();
+    let mut rooms = JoinSet::new();
+    let client = api_client::connect(&config, &mut rooms, &token).await?;
     let remote = RemoteConfig { request_timeout: config.runtime.request_timeout, ..RemoteConfig::default() };
     let image_endpoint = config.runtime.image_endpoint.clone();
     let runtime: RuntimeHandle =
         Arc::new(Remote::with_config(&config.runtime.endpoint, Some(&image_endpoint), remote)?);
-    let token = CancellationToken::new();
-    let mut rooms = JoinSet::new();
     node_agent::start(config, client, runtime, &mut rooms, &token).await?;
     supervise::ready();
     let outcome = supervise::until_stopped(&mut rooms).await;

@@ -1,23 +1,27 @@
 //! The kubepods tree: made, filled in, removed, read. cgroup v1 (every mounted controller) and v2, cgroupfs and systemd
 //! names.
 //!
-//! With the systemd driver the slices' folders are made here under the names that systemd gives them; systemd adopts
-//! them when the runtime asks it for the first scope below.
+//! With the systemd driver systemd is asked for every slice; the folders of hierarchies that it leaves alone are made
+//! here, under the names that it gives them.
 
 mod name; // names in both drivers' spelling
 mod pods; // what is written: pure
+mod systemd; // slices by way of systemd
 mod tree; // the mounted hierarchies
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::config::KubeletConfig;
+use crate::config::{CgroupDriver, KubeletConfig};
+use crate::dbus::{Bus, DbusError};
 use crate::node::Machine;
 use crate::resources::{MIN_SHARES, QosClass, pod_requests, qos_class, shares};
 
 pub use name::CgroupName;
+use systemd::Slices;
 pub use tree::{Limits, Tree};
 
 /// What could not be done with a cgroup.
@@ -37,6 +41,17 @@ pub enum CgroupError {
     /// The machine's cgroups are not what is asked for.
     #[error("{0}")]
     Refused(String),
+    /// systemd does not make or stop a slice.
+    #[error("{action} slice {unit}")]
+    Systemd {
+        /// What was tried.
+        action: &'static str,
+        /// The slice.
+        unit: String,
+        /// systemd's answer.
+        #[source]
+        source: DbusError,
+    },
     /// The thread that did the work is gone.
     #[error("cgroup work was cut off")]
     Interrupted,
@@ -73,6 +88,8 @@ pub struct CgroupManager {
 struct Inner {
     config: Arc<KubeletConfig>,
     tree: Tree,
+    /// With the systemd driver.
+    slices: Option<Slices>,
     machine: Machine,
     kubepods: CgroupName,
     /// Requested cpu of the burstable pods that have a cgroup: their class's shares are the sum.
@@ -83,11 +100,16 @@ impl CgroupManager {
     /// A manager over this machine's tree; refuses a cgroup v1 machine when `failCgroupV1` says so.
     pub fn new(config: Arc<KubeletConfig>) -> Result<Arc<Self>, CgroupError> {
         let machine = Machine::read().map_err(|err| CgroupError::Refused(err.to_string()))?;
-        Self::over(config, Tree::of_this_machine()?, machine)
+        Self::over(config, Tree::of_this_machine()?, machine, Bus::SYSTEM.into())
     }
 
-    /// A manager over a given tree.
-    pub fn over(config: Arc<KubeletConfig>, tree: Tree, machine: Machine) -> Result<Arc<Self>, CgroupError> {
+    /// A manager over a given tree; `bus` is the way to systemd.
+    pub fn over(
+        config: Arc<KubeletConfig>,
+        tree: Tree,
+        machine: Machine,
+        bus: PathBuf,
+    ) -> Result<Arc<Self>, CgroupError> {
         if tree.is_v1() && config.cgroups.fail_v1 {
             return Err(CgroupError::Refused(
                 "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is in maintenance mode \
@@ -96,21 +118,20 @@ impl CgroupManager {
             ));
         }
         let kubepods = CgroupName::kubepods(&config.cgroups.root);
-        let inner = Inner { config, tree, machine, kubepods, burstable: Mutex::default() };
+        let systemd = config.cgroups.driver == CgroupDriver::Systemd;
+        let slices = systemd.then(|| Slices { socket: bus, v1: tree.is_v1() });
+        let inner = Inner { config, tree, slices, machine, kubepods, burstable: Mutex::default() };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
     /// Makes `kubepods`, `kubepods/burstable`, `kubepods/besteffort` and writes the node's allocatable into them.
     pub async fn ensure_qos_tree(&self) -> Result<(), CgroupError> {
         self.blocking(|inner| {
-            let root = inner.folder(&inner.kubepods);
-            inner.tree.create(&root)?;
-            inner.tree.write(&root, &pods::root_values(&inner.config, &inner.machine))?;
+            inner.make(&inner.kubepods, &pods::root_values(&inner.config, &inner.machine))?;
             for class in [QosClass::Burstable, QosClass::BestEffort] {
-                let folder = inner.folder(&inner.kubepods.of_class(class));
-                inner.tree.create(&folder)?;
                 let own = if class == QosClass::BestEffort { MIN_SHARES } else { inner.burstable_shares() };
-                inner.tree.write(&folder, &Limits { shares: Some(own), ..Limits::default() })?;
+                let limits = Limits { shares: Some(own), ..Limits::default() };
+                inner.make(&inner.kubepods.of_class(class), &limits)?;
             }
             Ok(())
         })
@@ -125,9 +146,7 @@ impl CgroupManager {
         let values = pods::pod_values(pod, &self.inner.config.resources);
         let cpu = pod_requests(pod).cpu_milli();
         self.blocking(move |inner| {
-            let folder = inner.folder(&name);
-            inner.tree.create(&folder)?;
-            inner.tree.write(&folder, &values)?;
+            inner.make(&name, &values)?;
             if class == QosClass::Burstable {
                 inner.set_burstable(&uid, Some(cpu))?;
             }
@@ -141,7 +160,7 @@ impl CgroupManager {
         let uid = uid.to_owned();
         self.blocking(move |inner| {
             for name in inner.names_of(&uid) {
-                inner.tree.remove(&inner.folder(&name))?;
+                inner.unmake(&name)?;
             }
             inner.set_burstable(&uid, None)
         })
@@ -154,7 +173,7 @@ impl CgroupManager {
         if !left.is_empty() {
             return Err(CgroupError::Refused(format!("pods still have cgroups: {}", left.join(", "))));
         }
-        self.blocking(|inner| inner.tree.remove(&inner.folder(&inner.kubepods))).await
+        self.blocking(|inner| inner.unmake(&inner.kubepods)).await
     }
 
     /// The uids that have a cgroup.
@@ -205,6 +224,23 @@ impl Inner {
         name.folder(self.config.cgroups.driver)
     }
 
+    fn make(&self, name: &CgroupName, limits: &Limits) -> Result<(), CgroupError> {
+        if let Some(slices) = &self.slices {
+            slices.ensure(&name.parent_for(CgroupDriver::Systemd), limits)?;
+        }
+        let folder = self.folder(name);
+        self.tree.create(&folder)?;
+        self.tree.write(&folder, limits)
+    }
+
+    fn unmake(&self, name: &CgroupName) -> Result<(), CgroupError> {
+        let folder = self.folder(name);
+        if let Some(slices) = self.slices.as_ref().filter(|_| self.tree.exists(&folder)) {
+            slices.stop(&name.parent_for(CgroupDriver::Systemd))?;
+        }
+        self.tree.remove(&folder)
+    }
+
     /// The class of a pod that is gone is not known: it can lie in three places.
     fn names_of(&self, uid: &str) -> [CgroupName; 3] {
         [QosClass::Guaranteed, QosClass::Burstable, QosClass::BestEffort]
@@ -227,11 +263,11 @@ impl Inner {
                 return Ok(());
             }
         }
-        let folder = self.folder(&self.kubepods.of_class(QosClass::Burstable));
-        if !self.tree.exists(&folder) {
+        let name = self.kubepods.of_class(QosClass::Burstable);
+        if !self.tree.exists(&self.folder(&name)) {
             return Ok(());
         }
-        self.tree.write(&folder, &Limits { shares: Some(self.burstable_shares()), ..Limits::default() })
+        self.make(&name, &Limits { shares: Some(self.burstable_shares()), ..Limits::default() })
     }
 }
 

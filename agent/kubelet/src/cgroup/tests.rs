@@ -56,3 +56,47 @@ async fn a_pods_cgroup_comes_and_goes_with_what_runs_in_it() {
     manager.remove_qos_tree().await.unwrap();
     assert!(!tree.exists(&format!("{root}/kubepods")));
 }
+
+/// Answers like systemd until told to stop: what it was asked for.
+fn systemd(mut bus: Bus, calls: usize) -> std::thread::JoinHandle<Vec<String>> {
+    use crate::dbus::testing::{answer, next_call};
+    std::thread::spawn(move || {
+        let mut heard = Vec::new();
+        for _ in 0..calls {
+            let call = next_call(&mut bus);
+            heard.push(format!("{} {}", call.member, call.body[0].text().unwrap()));
+            answer(&mut bus, &call, vec![crate::dbus::Value::Path("/job/1".into())]);
+        }
+        heard
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_systemd_driver_systemd_makes_and_stops_slices() {
+    let daemon = crate::dbus::testing::Daemon::start();
+    let root = format!("coracletest{}", std::process::id());
+    let mut config = testing::config(std::path::Path::new("/nonexistent"));
+    config.cgroups.root = format!("/{root}");
+    config.cgroups.driver = CgroupDriver::Systemd;
+    let _clean = SubTree(format!("{root}.slice"));
+    let (tree, machine) = (Tree::of_this_machine().unwrap(), Machine::read().unwrap());
+    let manager =
+        CgroupManager::over(Arc::new(config), tree.clone(), machine, daemon.socket().into()).unwrap();
+    let refused = manager.ensure_pod(&pod("u1", "{}")).await.unwrap_err();
+    assert!(matches!(refused, CgroupError::Systemd { .. }), "nobody is systemd yet");
+    let heard = systemd(daemon.service("org.freedesktop.systemd1"), 5);
+    manager.ensure_qos_tree().await.unwrap();
+    let parent = manager.ensure_pod(&pod("u1", "{}")).await.unwrap();
+    assert_eq!(parent, format!("{root}-kubepods-besteffort-podu1.slice"));
+    assert_eq!(manager.pods().await.unwrap(), ["u1"]);
+    manager.remove_pod("u1").await.unwrap();
+    let want = [
+        format!("StartTransientUnit {root}-kubepods.slice"),
+        format!("StartTransientUnit {root}-kubepods-burstable.slice"),
+        format!("StartTransientUnit {root}-kubepods-besteffort.slice"),
+        format!("StartTransientUnit {parent}"),
+        format!("StopUnit {parent}"),
+    ];
+    assert_eq!(heard.join().unwrap(), want);
+    assert!(manager.pods().await.unwrap().is_empty());
+}

@@ -62,9 +62,11 @@ enum Form {
     Signals,
     /// `key=value:effect,...`.
     Taints,
+    /// `name:value,...`.
+    Headers,
 }
 
-use Form::{Bool, Int, List, Signals, Switches, Taints, Text};
+use Form::{Bool, Headers, Int, List, Signals, Switches, Taints, Text};
 
 /// Flag, field, form.
 const OVERRIDES: &[(&str, &str, Form)] = &[
@@ -153,6 +155,7 @@ const OVERRIDES: &[(&str, &str, Form)] = &[
     ("contention-profiling", "enableContentionProfiling", Bool),
     ("pod-manifest-path", "staticPodPath", Text),
     ("manifest-url", "staticPodURL", Text),
+    ("manifest-url-header", "staticPodURLHeader", Headers),
     ("sync-frequency", "syncFrequency", Text),
     ("file-check-frequency", "fileCheckFrequency", Text),
     ("http-check-frequency", "httpCheckFrequency", Text),
@@ -202,8 +205,7 @@ const IGNORED: &[(&str, bool)] = &[
 ];
 
 /// Known to upstream, refused here.
-const REFUSED: &[&str] =
-    &["cloud-provider", "lock-file", "exit-on-lock-contention", "manifest-url-header", "reserved-memory"];
+const REFUSED: &[&str] = &["cloud-provider", "lock-file", "exit-on-lock-contention", "reserved-memory"];
 
 impl Flags {
     /// Reads a command line without its program name: `--flag=value`, `--flag value`, `--switch`.
@@ -305,6 +307,16 @@ impl Form {
                 };
                 list(text).iter().map(read).collect::<Result<_, ConfigurationError>>()?
             }
+            Headers => {
+                let mut headers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+                for it in list(text) {
+                    let (name, value) = it
+                        .split_once(':')
+                        .ok_or_else(|| wrong(flag, format!("{it:?}: expected name:value")))?;
+                    headers.entry(name.trim().to_owned()).or_default().push(value.trim().to_owned());
+                }
+                serde_json::json!(headers)
+            }
             Taints => list(text).iter().map(|it| taint(flag, it)).collect::<Result<_, _>>()?,
         })
     }
@@ -365,6 +377,7 @@ mod tests {
             "--node-ip=10.0.0.1,fd00::1",
             "--fail-swap-on=false",
             "--housekeeping-interval=1s",
+            "--manifest-url-header=a:b,a:c",
             "-v=2",
         ];
         let flags = Flags::parse(&args).unwrap();
@@ -375,6 +388,7 @@ mod tests {
             "registerWithTaints": [
                 {"key": "a", "value": "b", "effect": "NoSchedule"}, {"key": "c", "value": "", "effect": "NoExecute"}],
             "failSwapOn": false,
+            "staticPodURLHeader": {"a": ["b", "c"]},
         });
         assert_eq!(flags.overrides, want);
         assert_eq!(flags.node_labels["x"], "y");

@@ -11,8 +11,10 @@ mod paths; // where things lie on disk
 mod providers; // programs that are asked for registry credentials
 mod resolve; // from the document to the structs
 mod settings; // the resolved structs
+mod shutdown; // graceful shutdown's three fields into one table
 #[cfg(test)]
 pub(crate) mod testing; // a configuration for tests
+mod tls; // versions, cipher suites and curves by their names
 
 pub use error::ConfigurationError;
 pub use flags::Flags;
@@ -22,5 +24,6 @@ pub use providers::CredentialProvider;
 pub use settings::{
     ApiSettings, CgroupDriver, CgroupSettings, CredentialPolicy, DnsSettings, EvictionThreshold,
     ImageSettings, KubeletConfig, LogSettings, NodeSettings, PodSettings, ProcessSettings, Reserved,
-    ResourceSettings, RuntimeSettings, ServerSettings, SourceSettings, Threshold,
+    ResourceSettings, RuntimeSettings, ServerSettings, ShutdownSettings, SourceSettings, Threshold,
+    TlsSettings,
 };

@@ -32,6 +32,7 @@ pub(super) fn resolve(
         api: ApiSettings {
             kubeconfig: flags.kubeconfig.clone(),
             bootstrap_kubeconfig: flags.bootstrap_kubeconfig.clone(),
+            rotate: doc.bool("rotateCertificates"),
             qps: doc.number("kubeAPIQPS")?,
             burst: doc.number("kubeAPIBurst")?,
             event_qps: doc.number("eventRecordQPS")?,
@@ -39,8 +40,8 @@ pub(super) fn resolve(
         },
         sources: SourceSettings {
             static_pod_path: doc.path("staticPodPath"),
-            static_pod_url: None,
-            static_pod_url_headers: BTreeMap::new(),
+            static_pod_url: url(&doc)?,
+            static_pod_url_headers: headers(&doc)?,
             sync_frequency: doc.duration("syncFrequency")?,
             file_check: doc.duration("fileCheckFrequency")?,
             http_check: doc.duration("httpCheckFrequency")?,
@@ -67,6 +68,7 @@ pub(super) fn resolve(
             allowed_unsafe_sysctls: doc.texts("allowedUnsafeSysctls"),
             ids_per_pod: doc.number("userNamespaces.idsPerPod")?,
         },
+        shutdown: super::shutdown::resolve(&doc)?,
         process: ProcessSettings {
             oom_score_adj: doc.number("oomScoreAdj")?,
             max_open_files: doc.number("maxOpenFiles")?,
@@ -139,12 +141,6 @@ fn server(doc: &Doc, flags: &Flags, paths: &Paths) -> Result<ServerSettings, Con
     if !matches!(mode, "Webhook" | "AlwaysAllow") {
         return Err(doc.invalid("authorization.mode", "must be Webhook or AlwaysAllow"));
     }
-    if !matches!(doc.text("tlsMinVersion"), "" | "VersionTLS12") {
-        return Err(ConfigurationError::NotSupported(vec![(
-            "tlsMinVersion".to_owned(),
-            doc.text("tlsMinVersion").to_owned(),
-        )]));
-    }
     Ok(ServerSettings {
         enabled: doc.bool("enableServer"),
         address: doc.ip("address")?,
@@ -153,6 +149,8 @@ fn server(doc: &Doc, flags: &Flags, paths: &Paths) -> Result<ServerSettings, Con
         healthz_port: doc.number("healthzPort")?,
         tls_cert_file: doc.path("tlsCertFile"),
         tls_key_file: doc.path("tlsPrivateKeyFile"),
+        tls_bootstrap: doc.bool("serverTLSBootstrap"),
+        tls: super::tls::resolve(doc)?,
         cert_dir: flags.cert_dir.clone().unwrap_or_else(|| paths.pki()),
         client_ca_file: doc.path("authentication.x509.clientCAFile"),
         anonymous: doc.bool("authentication.anonymous.enabled"),
@@ -165,6 +163,35 @@ fn server(doc: &Doc, flags: &Flags, paths: &Paths) -> Result<ServerSettings, Con
         system_log_handler: doc.bool("enableSystemLogHandler"),
         streaming_idle: doc.duration("streamingConnectionIdleTimeout")?,
     })
+}
+
+fn url(doc: &Doc) -> Result<Option<String>, ConfigurationError> {
+    let text = doc.text("staticPodURL");
+    let known = |it: &http::Uri| matches!(it.scheme_str(), Some("http" | "https")) && it.host().is_some();
+    match text.parse::<http::Uri>() {
+        _ if text.is_empty() => Ok(None),
+        Ok(parsed) if known(&parsed) => Ok(Some(text.to_owned())),
+        Ok(_) | Err(_) => Err(doc.invalid("staticPodURL", "is no http or https URL")),
+    }
+}
+
+fn headers(doc: &Doc) -> Result<BTreeMap<String, Vec<String>>, ConfigurationError> {
+    let given = doc.at("staticPodURLHeader").cloned().unwrap_or_default();
+    let read: Option<BTreeMap<String, Vec<String>>> =
+        serde_json::from_value(given).map_err(|err| doc.invalid("staticPodURLHeader", &err.to_string()))?;
+    let read = read.unwrap_or_default();
+    for (name, values) in &read {
+        let fits = http::HeaderName::try_from(name).is_ok()
+            && values.iter().all(|it| http::HeaderValue::try_from(it).is_ok());
+        if !fits {
+            return Err(invalid(
+                &format!("staticPodURLHeader[{name}]"),
+                &values.join(","),
+                "is no HTTP header",
+            ));
+        }
+    }
+    Ok(read)
 }
 
 fn runtime(doc: &Doc) -> Result<RuntimeSettings, ConfigurationError> {
@@ -446,45 +473,45 @@ fn invalid(field: &str, value: &str, reason: &str) -> ConfigurationError {
 }
 
 /// Typed reads; the table has checked the types and filled in the defaults.
-struct Doc<'a>(&'a Value);
+pub(super) struct Doc<'a>(&'a Value);
 
 impl<'a> Doc<'a> {
-    fn at(&self, field: &str) -> Option<&'a Value> {
+    pub(super) fn at(&self, field: &str) -> Option<&'a Value> {
         field.split('.').try_fold(self.0, |value, part| value.get(part))
     }
 
-    fn invalid(&self, field: &str, reason: &str) -> ConfigurationError {
+    pub(super) fn invalid(&self, field: &str, reason: &str) -> ConfigurationError {
         invalid(field, &self.at(field).map(ToString::to_string).unwrap_or_default(), reason)
     }
 
-    fn bool(&self, field: &str) -> bool {
+    pub(super) fn bool(&self, field: &str) -> bool {
         self.at(field).and_then(Value::as_bool).unwrap_or_default()
     }
 
-    fn text(&self, field: &str) -> &'a str {
+    pub(super) fn text(&self, field: &str) -> &'a str {
         self.at(field).and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn texts(&self, field: &str) -> Vec<String> {
+    pub(super) fn texts(&self, field: &str) -> Vec<String> {
         let list = self.at(field).and_then(Value::as_array).into_iter().flatten();
         list.filter_map(|it| it.as_str().map(str::to_owned)).collect()
     }
 
-    fn map(&self, field: &str) -> BTreeMap<String, String> {
+    pub(super) fn map(&self, field: &str) -> BTreeMap<String, String> {
         let map = self.at(field).and_then(Value::as_object).into_iter().flatten();
         map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
     }
 
-    fn path(&self, field: &str) -> Option<PathBuf> {
+    pub(super) fn path(&self, field: &str) -> Option<PathBuf> {
         Some(PathBuf::from(self.text(field))).filter(|it| !it.as_os_str().is_empty())
     }
 
-    fn number<T: TryFrom<i64>>(&self, field: &str) -> Result<T, ConfigurationError> {
+    pub(super) fn number<T: TryFrom<i64>>(&self, field: &str) -> Result<T, ConfigurationError> {
         let value = self.at(field).and_then(Value::as_i64).unwrap_or_default();
         T::try_from(value).map_err(|_| self.invalid(field, "is out of range"))
     }
 
-    fn duration(&self, field: &str) -> Result<Duration, ConfigurationError> {
+    pub(super) fn duration(&self, field: &str) -> Result<Duration, ConfigurationError> {
         let duration =
             GoDuration::parse(self.text(field)).map_err(|err| self.invalid(field, &err.to_string()))?;
         if duration.nanos() < 0 {
@@ -493,15 +520,15 @@ impl<'a> Doc<'a> {
         Ok(duration.as_duration())
     }
 
-    fn quantity(&self, field: &str) -> Result<i64, ConfigurationError> {
+    pub(super) fn quantity(&self, field: &str) -> Result<i64, ConfigurationError> {
         Ok(Quantity::parse(self.text(field)).map_err(|err| self.invalid(field, &err.to_string()))?.value())
     }
 
-    fn ip(&self, field: &str) -> Result<IpAddr, ConfigurationError> {
+    pub(super) fn ip(&self, field: &str) -> Result<IpAddr, ConfigurationError> {
         self.text(field).parse().map_err(|_| self.invalid(field, "is no IP address"))
     }
 
-    fn each<T>(
+    pub(super) fn each<T>(
         &self,
         field: &str,
         parse: impl Fn(&str) -> Result<T, String>,

@@ -36,6 +36,8 @@ pub struct KubeletConfig {
     pub logs: LogSettings,
     /// What every pod is held to.
     pub pods: PodSettings,
+    /// The end of the machine.
+    pub shutdown: ShutdownSettings,
     /// This process itself.
     pub process: ProcessSettings,
     /// `featureGates` as given; names we do not know were warned about.
@@ -82,6 +84,8 @@ pub struct ApiSettings {
     pub kubeconfig: Option<PathBuf>,
     /// `--bootstrap-kubeconfig`.
     pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// `rotateCertificates`: the client certificate is renewed before it expires.
+    pub rotate: bool,
     /// `kubeAPIQPS`.
     pub qps: i32,
     /// `kubeAPIBurst`.
@@ -126,6 +130,10 @@ pub struct ServerSettings {
     pub tls_cert_file: Option<PathBuf>,
     /// `tlsPrivateKeyFile`.
     pub tls_key_file: Option<PathBuf>,
+    /// `serverTLSBootstrap`: the certificate is asked for in the cluster.
+    pub tls_bootstrap: bool,
+    /// What TLS may be spoken.
+    pub tls: TlsSettings,
     /// `--cert-dir`.
     pub cert_dir: PathBuf,
     /// `authentication.x509.clientCAFile`.
@@ -148,6 +156,24 @@ pub struct ServerSettings {
     pub system_log_handler: bool,
     /// `streamingConnectionIdleTimeout`.
     pub streaming_idle: Duration,
+}
+
+/// What TLS may be spoken; empty lists: what is good today.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TlsSettings {
+    /// `tlsMinVersion` is 1.3.
+    pub only_13: bool,
+    /// `tlsCipherSuites`; those of TLS 1.3 are always there, as upstream.
+    pub suites: Vec<rustls::CipherSuite>,
+    /// `tlsCurvePreferences`.
+    pub groups: Vec<rustls::NamedGroup>,
+}
+
+/// When the machine shuts down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShutdownSettings {
+    /// Pods of at least this priority have this long to end; lowest priority first. Empty: a shutdown is not delayed.
+    pub by_priority: Vec<(i32, Duration)>,
 }
 
 /// The container runtime.

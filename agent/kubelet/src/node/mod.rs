@@ -61,6 +61,7 @@ pub struct NodeReporter {
     deps: NodeDeps,
     facts: NodeFacts,
     ready: watch::Sender<bool>,
+    shutting_down: Arc<watch::Sender<bool>>,
 }
 
 impl NodeReporter {
@@ -70,7 +71,8 @@ impl NodeReporter {
         let facts = tokio::task::spawn_blocking(move || NodeFacts::read(&config))
             .await
             .map_err(|_| NodeError::Refused("reading the machine's facts was cut off".to_owned()))??;
-        Ok(Arc::new(Self { deps, facts, ready: watch::Sender::new(false) }))
+        let (ready, shutting_down) = (watch::Sender::new(false), Arc::new(watch::Sender::new(false)));
+        Ok(Arc::new(Self { deps, facts, ready, shutting_down }))
     }
 
     /// The machine's facts.
@@ -81,6 +83,11 @@ impl NodeReporter {
     /// Whether the node is Ready, as last computed: the runtime answers and its network is up.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.ready.subscribe()
+    }
+
+    /// Whether the machine is going down: set by those who know, and the node is not ready then.
+    pub fn shutting_down(&self) -> Arc<watch::Sender<bool>> {
+        self.shutting_down.clone()
     }
 
     /// Registers the node, then renews the Lease and reports the status until `token` is cancelled.

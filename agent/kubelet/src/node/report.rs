@@ -110,6 +110,7 @@ impl NodeReporter {
     ) {
         let mut sent = Sent { listed: known, ..Sent::default() };
         let mut slow = Slow::default();
+        let mut shutting_down = self.shutting_down.subscribe();
         loop {
             let seen = self.observe(&mut slow).await;
             self.ready.send_if_modified(|now| std::mem::replace(now, seen.ready) != seen.ready);
@@ -120,7 +121,11 @@ impl NodeReporter {
                 tracing::warn!(node = self.facts.name, error = %coracle_client::report(&err), "node status not sent");
                 pause = pause.min(Duration::from_secs(2));
             }
-            tokio::time::sleep(pause).await;
+            // Each arm only waits; the sender lives as long as we do.
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = shutting_down.changed() => {}
+            }
         }
     }
 
@@ -218,6 +223,9 @@ impl NodeReporter {
                 }
                 _ => {}
             }
+        }
+        if *self.shutting_down.borrow() {
+            problems.push("node is shutting down".to_owned());
         }
         problems
     }

@@ -27,13 +27,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::KubeletConfig;
 use crate::stats::Stats;
 use access::Access;
+use tls::Tls;
 
 pub use node::{Node, PodView};
 
@@ -101,7 +101,10 @@ pub async fn serve(deps: ServerDeps, token: CancellationToken) -> Result<(), Ser
         port => Some(listen(SocketAddr::new(settings.healthz_address, port)).await?),
     };
     let https = if settings.enabled {
-        let tls = tls::acceptor(&deps.config).await?;
+        if settings.tls_bootstrap && deps.client.is_none() {
+            return Err(ServerError::Tls("serverTLSBootstrap needs an API server to ask".to_owned()));
+        }
+        let tls = Tls::open(deps.config.clone()).await?;
         Some((listen(SocketAddr::new(settings.address, settings.port)).await?, tls))
     } else {
         None
@@ -124,7 +127,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address, source })
 }
 
-async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>) {
+async fn accept(listener: TcpListener, tls: Option<Arc<Tls>>, server: Arc<Server>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // Both arms only wait: a connection that was not taken stays in the kernel's queue.
@@ -148,7 +151,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Ser
     }
 }
 
-async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, server: &Arc<Server>) {
+async fn connection(tcp: TcpStream, tls: Option<Arc<Tls>>, server: &Arc<Server>) {
     drop(tcp.set_nodelay(true));
     let Some(tls) = tls else {
         let service = service_fn(|request| route::health(request, server));
@@ -156,6 +159,7 @@ async fn connection(tcp: TcpStream, tls: Option<TlsAcceptor>, server: &Arc<Serve
         tokio::select! { ended = http => drop(ended), () = server.token.cancelled() => {} }
         return;
     };
+    let Some(tls) = tls.acceptor().await else { return };
     let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(tcp)).await else { return };
     let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|it| it.to_vec());
     let peer = peer.as_deref().and_then(access::user_of_certificate);

@@ -17,6 +17,12 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// No pod is taken by a machine that goes down.
+pub fn shutting_down() -> Refusal {
+    let message = "Pod was rejected as the node is shutting down.".to_owned();
+    Refusal { reason: "NodeShutdown".to_owned(), message }
+}
+
 impl Refusal {
     fn of(reason: &str, message: String) -> Self {
         Self { reason: reason.to_owned(), message: format!("Pod was rejected: {message}") }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::manifest;
+use super::manifest::{self, Origin};
 use crate::pod;
 
 /// What one look at the folder gave, by uid.
@@ -26,7 +26,7 @@ pub async fn watch(
     path: PathBuf,
     node: String,
     period: std::time::Duration,
-    found: mpsc::Sender<Found>,
+    found: mpsc::Sender<(Origin, Found)>,
     token: CancellationToken,
 ) {
     let mut events = folder_events(&path);
@@ -39,7 +39,7 @@ pub async fn watch(
         let same = last.as_ref().is_some_and(|it| it.keys().eq(read.keys()));
         if !same {
             last = Some(read.clone());
-            if found.send(read).await.is_err() {
+            if found.send((Origin::File, read)).await.is_err() {
                 return;
             }
         }
@@ -149,7 +149,7 @@ fn read(path: &Path, node: &str) -> Found {
                 continue;
             }
         };
-        match manifest::parse(&text, node, now) {
+        match manifest::parse(&text, Origin::File, node, now) {
             Ok(pod) => {
                 found.insert(pod::uid(&pod).to_owned(), pod);
             }
@@ -172,14 +172,14 @@ mod tests {
         let watching =
             watch(folder.path().into(), "n".into(), Duration::from_secs(600), sender, token.clone());
         let checks = async {
-            assert!(found.recv().await.unwrap().is_empty());
+            assert!(found.recv().await.unwrap().1.is_empty());
             let text = "metadata: {name: web}\nspec: {containers: [{name: app, image: demo}]}";
             std::fs::write(folder.path().join("web.yaml"), text).unwrap();
             std::fs::write(folder.path().join(".hidden"), text).unwrap();
-            let one = found.recv().await.unwrap();
+            let one = found.recv().await.unwrap().1;
             assert_eq!(one.values().map(pod::key).collect::<Vec<_>>(), ["default/web-n"]);
             std::fs::remove_file(folder.path().join("web.yaml")).unwrap();
-            assert!(found.recv().await.unwrap().is_empty());
+            assert!(found.recv().await.unwrap().1.is_empty());
             token.cancel();
         };
         tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(watching, checks) })
@@ -196,14 +196,14 @@ mod tests {
         let token = CancellationToken::new();
         let watching = watch(folder.clone(), "n".into(), Duration::from_millis(100), sender, token.clone());
         let checks = async {
-            assert!(found.recv().await.unwrap().is_empty());
+            assert!(found.recv().await.unwrap().1.is_empty());
             std::fs::remove_dir(&folder).unwrap();
             // Long enough to be noticed: the period has to find the new one.
             tokio::time::sleep(Duration::from_millis(200)).await;
             std::fs::create_dir(&folder).unwrap();
             let text = "metadata: {name: web}\nspec: {containers: [{name: app, image: demo}]}";
             std::fs::write(folder.join("web.yaml"), text).unwrap();
-            assert_eq!(found.recv().await.unwrap().len(), 1);
+            assert_eq!(found.recv().await.unwrap().1.len(), 1);
             token.cancel();
         };
         tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(watching, checks) })

@@ -19,12 +19,51 @@ pub enum ManifestError {
     Refused(String),
 }
 
+/// Where a manifest was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The folder of manifests.
+    File,
+    /// `staticPodURL`.
+    Web,
+}
+
+impl Origin {
+    /// As the annotation says it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Web => "http",
+        }
+    }
+}
+
 /// Reads a manifest (JSON or YAML) as upstream does: its name gets the node's, its uid is a hash of its content.
-pub fn parse(text: &str, node: &str, now: Timestamp) -> Result<Pod, ManifestError> {
-    let mut pod: Pod = match serde_json::from_str(text) {
+pub fn parse(text: &str, origin: Origin, node: &str, now: Timestamp) -> Result<Pod, ManifestError> {
+    let pod: Pod = match serde_json::from_str(text) {
         Ok(pod) => pod,
         Err(_) => serde_saphyr::from_str(text).map_err(|err| ManifestError::Parse(err.to_string()))?,
     };
+    made_static(pod, origin, node, now)
+}
+
+/// Reads one pod or a list of them.
+pub fn parse_all(text: &str, origin: Origin, node: &str, now: Timestamp) -> Result<Vec<Pod>, ManifestError> {
+    #[derive(serde::Deserialize)]
+    struct Listed {
+        items: Option<Vec<Pod>>,
+    }
+    let listed: Listed = match serde_json::from_str(text) {
+        Ok(listed) => listed,
+        Err(_) => serde_saphyr::from_str(text).map_err(|err| ManifestError::Parse(err.to_string()))?,
+    };
+    match listed.items {
+        Some(pods) => pods.into_iter().map(|it| made_static(it, origin, node, now)).collect(),
+        None => parse(text, origin, node, now).map(|it| vec![it]),
+    }
+}
+
+fn made_static(mut pod: Pod, origin: Origin, node: &str, now: Timestamp) -> Result<Pod, ManifestError> {
     let Some(spec) = pod.spec.as_mut().filter(|it| !it.containers.is_empty()) else {
         return Err(ManifestError::Refused("invalid pod: spec.containers: Required value".into()));
     };
@@ -46,7 +85,7 @@ pub fn parse(text: &str, node: &str, now: Timestamp) -> Result<Pod, ManifestErro
     meta.generation = Some(1);
     let annotations = meta.annotations.get_or_insert_with(BTreeMap::new);
     annotations.insert(pod::CONFIG_HASH.into(), hash);
-    annotations.insert(pod::CONFIG_SOURCE.into(), "file".into());
+    annotations.insert(pod::CONFIG_SOURCE.into(), origin.name().into());
     annotations.insert(pod::CONFIG_SEEN.into(), now.to_string());
     pod.status = Some(PodStatus {
         phase: Some("Pending".into()),
@@ -121,21 +160,39 @@ mod tests {
 
     #[test]
     fn a_manifest() {
-        let pod = parse(WEB, "node-1", Timestamp::UNIX_EPOCH).unwrap();
+        let pod = parse(WEB, Origin::File, "node-1", Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(pod::key(&pod), "default/web-node-1");
         assert_eq!(pod::uid(&pod).len(), 32);
         assert_eq!(pod::annotation(&pod, pod::CONFIG_SOURCE), Some("file"));
         assert!(pod::is_static(&pod));
-        let again = parse(WEB, "node-1", Timestamp::now()).unwrap();
+        let again = parse(WEB, Origin::File, "node-1", Timestamp::now()).unwrap();
         assert_eq!(pod::uid(&pod), pod::uid(&again), "the same content is the same pod");
-        let changed = parse(&WEB.replace("demo", "demo:2"), "node-1", Timestamp::now()).unwrap();
+        let changed =
+            parse(&WEB.replace("demo", "demo:2"), Origin::File, "node-1", Timestamp::now()).unwrap();
         assert_ne!(pod::uid(&pod), pod::uid(&changed));
+    }
+
+    #[test]
+    fn one_pod_or_a_list_of_them() {
+        let all = |text: &str| parse_all(text, Origin::Web, "n", Timestamp::UNIX_EPOCH);
+        let keys = |text: &str| all(text).unwrap().iter().map(pod::key).collect::<Vec<_>>();
+        assert_eq!(keys(WEB), ["default/web-n"]);
+        let one = |name: &str| {
+            format!("{{metadata: {{name: {name}}}, spec: {{containers: [{{name: a, image: b}}]}}}}")
+        };
+        let list = format!("kind: PodList\nitems: [{}, {}]", one("a"), one("b"));
+        assert_eq!(keys(&list), ["default/a-n", "default/b-n"]);
+        assert!(keys("kind: PodList\nitems: []").is_empty());
+        let pods = all(WEB).unwrap();
+        assert_eq!(pod::annotation(&pods[0], pod::CONFIG_SOURCE), Some("http"));
+        assert!(pod::is_static(&pods[0]));
+        assert!(all("kind: PodList\nitems: [{metadata: {name: a}}]").is_err());
     }
 
     #[test]
     fn refused() {
         let check = |text: &str, part: &str| {
-            let err = parse(text, "n", Timestamp::UNIX_EPOCH).unwrap_err().to_string();
+            let err = parse(text, Origin::File, "n", Timestamp::UNIX_EPOCH).unwrap_err().to_string();
             assert!(err.contains(part), "{err}");
         };
         check("nonsense: [", "couldn't parse as pod");

@@ -4,7 +4,8 @@ pub mod admission; // pure: does this node take the pod?
 mod files; // static pods from a folder
 mod manifest; // a file into a static pod
 mod mirror; // static pods as the API server shows them
-mod run; // puts both together
+mod run; // puts them together
+mod web; // static pods from a URL
 
 pub use run::{SourceDeps, Sources};
 

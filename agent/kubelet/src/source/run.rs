@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use super::admission::{admit, admit_sysctls};
 use super::files::{self, Found};
-use super::mirror;
+use super::manifest::Origin;
+use super::{mirror, web};
 use crate::config::KubeletConfig;
 use crate::metrics::Metrics;
 use crate::pod;
@@ -32,6 +33,8 @@ pub struct SourceDeps {
     pub roster: Arc<Roster>,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Whether the machine is going down: no pod is taken then.
+    pub shutting_down: watch::Receiver<bool>,
 }
 
 /// The sources of one kubelet.
@@ -41,7 +44,8 @@ pub struct Sources {
     node: Option<Informer<Node>>,
     changes: Option<Subscription<Pod>>,
     statics: Found,
-    static_read: bool,
+    /// What each source of static pods has told last; none: it has not told yet.
+    told: BTreeMap<Origin, Option<Found>>,
     api_read: bool,
     synced: watch::Sender<bool>,
 }
@@ -59,8 +63,11 @@ impl Sources {
             Informer::start(kube::Api::<Node>::all(client), params, tracker, token.clone())
         });
         let changes = pods.as_ref().map(Informer::subscribe);
+        let sources = &deps.config.sources;
+        let file = sources.static_pod_path.is_some().then_some(Origin::File);
+        let web = sources.static_pod_url.is_some().then_some(Origin::Web);
         Self {
-            static_read: deps.config.sources.static_pod_path.is_none(),
+            told: file.into_iter().chain(web).map(|it| (it, None)).collect(),
             api_read: pods.is_none(),
             deps,
             pods,
@@ -79,13 +86,18 @@ impl Sources {
     /// Passes on what the sources say until `token` is cancelled.
     pub async fn run(mut self, tracker: &TaskTracker, token: CancellationToken) {
         let (sender, mut found) = mpsc::channel(1);
-        if let Some(path) = self.deps.config.sources.static_pod_path.clone() {
-            let (name, period) = (self.deps.config.node.name.clone(), self.deps.config.sources.file_check);
-            let period = period.max(Duration::from_secs(1));
-            tracker.spawn(files::watch(path, name, period, sender, token.clone()));
-        } else {
-            drop(sender);
+        let (sources, node) = (&self.deps.config.sources, &self.deps.config.node.name);
+        if let Some(path) = sources.static_pod_path.clone() {
+            let period = sources.file_check.max(Duration::from_secs(1));
+            tracker.spawn(files::watch(path, node.clone(), period, sender.clone(), token.clone()));
         }
+        if let Some(url) = sources.static_pod_url.clone() {
+            let headers = sources.static_pod_url_headers.clone();
+            let page = web::Page { url, headers, node: node.clone() };
+            let period = sources.http_check.max(Duration::from_secs(1));
+            tracker.spawn(web::watch(page, period, sender.clone(), token.clone()));
+        }
+        drop(sender);
         let mut mirrors_due = false;
         let mut changes = self.changes.take();
         self.check_synced();
@@ -93,8 +105,9 @@ impl Sources {
             // Each arm only waits: what is dropped has had no effect yet.
             tokio::select! {
                 () = token.cancelled() => return,
-                Some(now) = found.recv() => {
-                    self.folder(now);
+                Some((origin, now)) = found.recv() => {
+                    self.told.insert(origin, Some(now));
+                    self.statics_now();
                     mirrors_due = true;
                 }
                 change = next(&mut changes) => match change {
@@ -104,14 +117,18 @@ impl Sources {
                 () = tokio::time::sleep(RETRY), if mirrors_due && self.api_read => {}
             }
             self.check_synced();
-            if mirrors_due && self.api_read && self.static_read {
+            if mirrors_due && self.api_read && self.statics_read() {
                 mirrors_due = !self.mirrors().await;
             }
         }
     }
 
+    fn statics_read(&self) -> bool {
+        self.told.values().all(Option::is_some)
+    }
+
     fn check_synced(&mut self) {
-        if self.api_read && self.static_read && !*self.synced.borrow() {
+        if self.api_read && self.statics_read() && !*self.synced.borrow() {
             self.deps.roster.sources_synced();
             self.synced.send_replace(true);
         }
@@ -183,8 +200,9 @@ impl Sources {
         }
     }
 
-    /// The folder as it is now.
-    fn folder(&mut self, now: Found) {
+    /// The static pods as all their sources have them now.
+    fn statics_now(&mut self) {
+        let now: Found = self.told.values().flatten().flat_map(Found::clone).collect();
         for (uid, pod) in &self.statics {
             if !now.contains_key(uid) {
                 self.deps.roster.remove(uid, pod::grace(pod));
@@ -196,7 +214,6 @@ impl Sources {
             }
         }
         self.statics = now;
-        self.static_read = true;
     }
 
     /// A pod for this node: taken or refused once, then only kept up to date.
@@ -219,6 +236,8 @@ impl Sources {
             Some(node) => admit(&new, others.iter().map(AsRef::as_ref), node, max_pods),
             None => admit(&new, others.iter().map(AsRef::as_ref), &Node::default(), max_pods),
         };
+        let answer =
+            if *self.deps.shutting_down.borrow() { Err(super::admission::shutting_down()) } else { answer };
         let answer = answer.and_then(|()| admit_sysctls(&new, &self.deps.config.pods.allowed_unsafe_sysctls));
         match answer {
             Ok(()) => roster.put(new),

@@ -59,6 +59,7 @@ impl Node {
             client: Some(api.client()),
             roster: roster.clone(),
             metrics: metrics.clone(),
+            shutting_down: tokio::sync::watch::Sender::new(false).subscribe(),
         };
         let sources = Sources::start(deps, &tracker, &token);
         let (of_sources, of_tasks) = (token.clone(), tracker.clone());

@@ -7,6 +7,7 @@ use super::containers::Statuses;
 use super::{Facts, whole};
 use crate::pod;
 use crate::worker::action::Stage;
+use crate::worker::facts::Why;
 
 /// A condition's worth: status, reason, message.
 struct Worth {
@@ -41,9 +42,18 @@ pub(super) fn all(f: &Facts<'_>, phase: &str, statuses: &Statuses) -> Vec<PodCon
         condition(f, "ContainersReady", containers),
         condition(f, "PodScheduled", Worth::yes()),
     ];
+    // Upstream marks what the kubelet itself ended for the node's sake, so that a Job can tell it from a failure.
+    if let Some(Why::Failed { reason, message }) = f.ending.map(|it| &it.why)
+        && reason == "Terminated"
+    {
+        let worth =
+            Worth { holds: true, reason: Some(super::writer::BY_KUBELET), message: Some(message.clone()) };
+        list.push(condition(f, "DisruptionTarget", worth));
+    }
     let theirs = f.pod.status.iter().flat_map(|it| it.conditions.iter().flatten());
     for other in theirs {
-        if !super::writer::OWNED_CONDITIONS.contains(&other.type_.as_str()) {
+        let known = list.iter().any(|it| it.type_ == other.type_);
+        if !known && !super::writer::OWNED_CONDITIONS.contains(&other.type_.as_str()) {
             list.push(other.clone());
         }
     }

@@ -1,11 +1,18 @@
 //! What differs between two statuses, as a strategic merge patch.
 
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// The conditions that this kubelet writes; others belong to others.
 pub(super) const OWNED_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// The reason of a DisruptionTarget that is ours.
+pub(super) const BY_KUBELET: &str = "TerminationByKubelet";
+
+fn is_owned(condition: &PodCondition) -> bool {
+    OWNED_CONDITIONS.contains(&condition.type_.as_str()) || condition.reason.as_deref() == Some(BY_KUBELET)
+}
 
 /// The fields of a status that this kubelet writes.
 const OWNED_FIELDS: [&str; 13] = [
@@ -66,9 +73,7 @@ pub fn difference(before: &PodStatus, wanted: &PodStatus) -> Option<Value> {
 fn conditions(before: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
     let ours = |list: &PodStatus| -> Vec<Value> {
         let all = list.conditions.iter().flatten();
-        all.filter(|it| OWNED_CONDITIONS.contains(&it.type_.as_str()))
-            .filter_map(|it| serde_json::to_value(it).ok())
-            .collect()
+        all.filter(|it| is_owned(it)).filter_map(|it| serde_json::to_value(it).ok()).collect()
     };
     let (old, mut new) = (ours(before), ours(wanted));
     let find = |it: &Value| old.iter().find(|old| old["type"] == it["type"]);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::action::{Action, Cause, Plan, Stage};
-use super::facts::{Attempt, Busy, Ending, Facts, Subject, Why};
+use super::facts::{Attempt, Busy, Ending, Facts, Failed, Subject, Why};
 use super::plan;
 use crate::observe::ContainerSeen;
 use crate::pod;
@@ -25,7 +25,7 @@ impl Ending {
 pub fn ending_of(
     pod: &Pod,
     gone: Option<Duration>,
-    failed: Option<&(String, String)>,
+    failed: Option<&Failed>,
     before: Option<&Ending>,
     now: Timestamp,
 ) -> Option<Ending> {
@@ -33,8 +33,9 @@ pub fn ending_of(
     let (why, grace) = match (gone, deleted, failed) {
         (Some(grace), _, _) => (Why::Gone, grace),
         (None, true, _) => (Why::Deleted, pod::grace(pod)),
-        (None, false, Some((reason, message))) => {
-            (Why::Failed { reason: reason.clone(), message: message.clone() }, pod::grace(pod))
+        (None, false, Some(Failed { reason, message, grace })) => {
+            let why = Why::Failed { reason: reason.clone(), message: message.clone() };
+            (why, grace.unwrap_or_else(|| pod::grace(pod)))
         }
         (None, false, None) => return before.cloned(),
     };

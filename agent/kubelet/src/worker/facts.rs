@@ -39,6 +39,17 @@ pub struct Ending {
     pub grace: Duration,
 }
 
+/// That a pod is over, whatever its containers do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// `Evicted`, `OutOfcpu`, ...
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// The time that its containers have; none: the pod's own.
+    pub grace: Option<Duration>,
+}
+
 /// Why a pod ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {

@@ -7,6 +7,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
+use super::facts::Failed;
+
 /// One worker's letter box.
 #[derive(Debug, Default)]
 pub struct Inbox {
@@ -23,8 +25,8 @@ pub(super) struct Mail {
     pub mirror: Option<Option<Arc<Pod>>>,
     /// No source has the pod any more; the grace that it gets.
     pub gone: Option<Duration>,
-    /// The pod is over: reason and message.
-    pub failed: Option<(String, String)>,
+    /// The pod is over.
+    pub failed: Option<Failed>,
     /// Containers and sandboxes whose process ended.
     pub exited: BTreeSet<String>,
     /// The table is not to be trusted.
@@ -49,7 +51,14 @@ impl Inbox {
 
     /// The pod is over: evicted, refused.
     pub fn fail(&self, reason: &str, message: &str) {
-        self.put(|mail| mail.failed = Some((reason.to_owned(), message.to_owned())));
+        let failed = Failed { reason: reason.to_owned(), message: message.to_owned(), grace: None };
+        self.put(|mail| mail.failed = Some(failed));
+    }
+
+    /// The pod is over, and its containers have this long.
+    pub fn fail_within(&self, reason: &str, message: &str, grace: Duration) {
+        let failed = Failed { reason: reason.to_owned(), message: message.to_owned(), grace: Some(grace) };
+        self.put(|mail| mail.failed = Some(failed));
     }
 
     /// A process ended.

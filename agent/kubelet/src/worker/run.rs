@@ -14,7 +14,7 @@ use super::act::{Context, Hand, Tools};
 use super::action::{Action, Plan, Stage, Waiting};
 use super::api::ApiError;
 use super::ending::{active_deadline, ending_of};
-use super::facts::{Attempt, Busy, Ending, Facts, Memory, Subject};
+use super::facts::{Attempt, Busy, Ending, Facts, Failed, Memory, Subject};
 use super::plan::plan;
 use super::reason;
 use super::report::{News, Problem, Report};
@@ -63,7 +63,7 @@ pub(super) struct Worker {
     waiting: BTreeMap<String, Waiting>,
     ending: Option<Ending>,
     gone: Option<Duration>,
-    failed: Option<(String, String)>,
+    failed: Option<Failed>,
     status: StatusKeeper,
     board: Board,
     probing: Probing,
@@ -242,7 +242,8 @@ impl Worker {
         let started = self.status.base().start_time.as_ref().map(|it| it.0);
         if self.failed.is_none() && active_deadline(&self.pod, started).is_some_and(|it| it <= now) {
             let message = "Pod was active on the node longer than the specified deadline";
-            self.failed = Some(("DeadlineExceeded".into(), message.into()));
+            let reason = "DeadlineExceeded".into();
+            self.failed = Some(Failed { reason, message: message.into(), grace: None });
             let events = &self.common.tools.events;
             events.pod(&self.pod, None, Severity::Normal, "DeadlineExceeded", message.into());
         }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::dsl::{now, pod, world};
 use crate::worker::action::{Plan, Stage};
 use crate::worker::ending::ending_of;
+use crate::worker::facts::Failed;
 use crate::worker::facts::{Ending, Facts};
 use crate::worker::plan::plan;
 
-fn planned(spec: &str, seen: &str, gone: Option<Duration>, failed: Option<(String, String)>) -> Plan {
+fn planned(spec: &str, seen: &str, gone: Option<Duration>, failed: Option<Failed>) -> Plan {
     let (pod, world) = (pod(spec), world(seen));
     let ending: Option<Ending> = ending_of(&pod, gone, failed.as_ref(), None, now());
     plan(&Facts {
@@ -49,7 +50,7 @@ fn check_gone(spec: &str, seen: &str, expected: &str) {
 
 #[track_caller]
 fn check_failed(spec: &str, seen: &str, expected: &str) {
-    let failed = Some(("Evicted".to_owned(), "memory".to_owned()));
+    let failed = Some(Failed { reason: "Evicted".to_owned(), message: "memory".to_owned(), grace: None });
     assert_eq!(show(&planned(spec, seen, None, failed)), expected, "{spec} | {seen}");
 }
 
