@@ -15,6 +15,7 @@ use crate::config::{ApiConfig, Settings};
 use crate::error::Outcome;
 use crate::http::connect::Connect;
 use crate::http::paths::GIT_VERSION;
+use crate::http::websocket::Sockets;
 use crate::metrics::Metrics;
 use crate::registry::{EventLease, Registry};
 use crate::resources::RESOURCES;
@@ -37,6 +38,8 @@ pub struct Api {
     pub auth_index: Arc<AuthIndex>,
     /// What carries exec, logs and proxies.
     pub connect: Option<Arc<dyn Connect>>,
+    /// Watches and logs over WebSockets.
+    pub sockets: Sockets,
     /// Service-account tokens.
     pub tokens: Arc<TokenAuthority>,
     /// Addresses and ports of Services.
@@ -77,6 +80,7 @@ impl Api {
             authorizer: Authorizer::new(auth_index.clone()),
             auth_index,
             connect: config.connect,
+            sockets: Sockets::default(),
             tokens: config.tokens,
             services,
             event_lease: EventLease::default(),

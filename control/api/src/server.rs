@@ -95,6 +95,7 @@ impl ApiServer {
         self.token.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.api.sockets.shutdown().await;
     }
 }
 

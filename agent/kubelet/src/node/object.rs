@@ -127,7 +127,9 @@ fn handler(handler: &v1::RuntimeHandler) -> Value {
 
 /// The largest images first, digests before tags.
 fn image_list(images: &[v1::Image], max: i32) -> Value {
-    let mut images: Vec<&v1::Image> = images.iter().collect();
+    // An image whose tag has moved on has no name to be asked for by.
+    let mut images: Vec<&v1::Image> =
+        images.iter().filter(|it| !(it.repo_digests.is_empty() && it.repo_tags.is_empty())).collect();
     images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
     if let Ok(max) = usize::try_from(max) {
         images.truncate(max);

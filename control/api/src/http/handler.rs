@@ -15,6 +15,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::body::{Body, RequestBody};
 use super::info::{Info, Query};
+use super::websocket::Socket;
 use super::{negotiate, paths, resources};
 use crate::api::Api;
 use crate::auth::{Attributes, UserInfo};
@@ -88,6 +89,14 @@ async fn answer_inner(
     strip_credentials(request.headers_mut());
     authorize(api, call)?;
     let _place = place(api, caller, call)?;
+    if let Some(socket) = Socket::take(&mut request, &call.info)? {
+        let response = Box::pin(serve(api, call, request)).await?;
+        return Ok(socket.answer(&api.sockets, response));
+    }
+    serve(api, call, request).await
+}
+
+async fn serve(api: &Arc<Api>, call: &mut Call, request: Request<RequestBody>) -> Outcome<Response<Body>> {
     if !call.info.resource_request {
         let accept = header_text(request.headers(), "accept").map(str::to_owned);
         return timed(Box::pin(paths::serve(api, call, accept.as_deref()))).await;

@@ -9,3 +9,4 @@ pub mod info; // what a request asks for
 pub mod negotiate; // which form an answer takes
 pub(crate) mod paths; // what is not a resource
 mod resources; // from a request for a resource to its verb
+pub(crate) mod websocket; // watches and logs for browsers

@@ -49,6 +49,11 @@ impl Part {
         })
     }
 
+    /// Whether an update of it can change the spec, which is then counted by the generation.
+    fn may_change_spec(self) -> bool {
+        matches!(self, Self::Main | Self::Ephemeral | Self::Resize)
+    }
+
     /// The subresource's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -187,7 +192,7 @@ impl Api {
             Part::Main => Some(self.services.claim(self, resource, &mut new).await?),
             _ => None,
         };
-        if target.part == Part::Main && resource.ops.generation {
+        if target.part.may_change_spec() && resource.ops.generation {
             meta::count_generation(&mut new, &old);
         }
         check_change(target, &new, &old)?;

@@ -17,6 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 pub struct Server {
     pub api: ApiServer,
+    pub pki: Pki,
     service: InProcess,
     _folder: tempfile::TempDir,
 }
@@ -59,7 +60,7 @@ impl Server {
 
     /// Stops and starts again over the same files.
     pub async fn restart(self) -> Self {
-        let Self { api, service, _folder: folder } = self;
+        let Self { api, service, _folder: folder, .. } = self;
         api.shutdown().await;
         drop((api, service));
         Self::open(folder).await
@@ -83,7 +84,7 @@ impl Server {
         .await
         .unwrap();
         let service = api.service(UserInfo::master("test"));
-        Self { api, service, _folder: folder }
+        Self { api, pki, service, _folder: folder }
     }
 
     pub async fn send(&self, request: http::Request<Body>) -> Answer {

@@ -1,4 +1,4 @@
-//! The API server as clients see it: a real store, the whole way of a request, no socket.
+//! The API server as clients see it: a real store, the whole way of a request, hardly ever a socket.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod access;
@@ -7,6 +7,7 @@ mod harness;
 mod kinds;
 mod lists;
 mod services;
+mod sockets;
 mod subresources;
 mod watches;
 mod writes;

@@ -6,6 +6,7 @@ mod print; // the table
 mod probes; // checks of probes and handlers
 mod qos; // the class of service
 mod resources; // checks of requests and limits
+mod security; // checks of the security context
 mod update; // what an update may change
 mod validate; // checks of the spec as a whole
 mod volumes; // checks of volumes

@@ -3,7 +3,7 @@
 use coracle_apimachinery::{FieldError, Path, names};
 use serde_json::Value;
 
-use super::{containers, volumes};
+use super::{containers, security, volumes};
 use crate::kinds::tree::{entries, int, is_set, list, text};
 use crate::kinds::validate::{self, Errors};
 
@@ -88,7 +88,7 @@ fn spec(errors: &mut Errors, path: &Path, spec: &Value) {
     }
     spread(errors, &path.child("topologySpreadConstraints"), &spec["topologySpreadConstraints"]);
     affinity(errors, &path.child("affinity"), &spec["affinity"]);
-    security(errors, &path.child("securityContext"), &spec["securityContext"]);
+    security::context(errors, &path.child("securityContext"), spec);
     if is_set(&spec["schedulingGates"]) && is_set(&spec["nodeName"]) {
         let why = "cannot be set until all schedulingGates have been cleared";
         errors.push(FieldError::forbidden(&path.child("nodeName"), why));
@@ -263,16 +263,6 @@ fn pod_term(errors: &mut Errors, path: &Path, term: &Value) {
         errors.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
     } else {
         errors.invalid(&path.child("topologyKey"), key, names::qualified_name(key));
-    }
-}
-
-fn security(errors: &mut Errors, path: &Path, context: &Value) {
-    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-        containers::user(errors, &path.child(field), &context[field]);
-    }
-    if is_set(&context["fsGroupChangePolicy"]) {
-        let policies = ["Always", "OnRootMismatch"];
-        errors.one_of(&path.child("fsGroupChangePolicy"), &context["fsGroupChangePolicy"], &policies);
     }
 }
 
