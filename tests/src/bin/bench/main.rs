@@ -60,7 +60,7 @@ async fn measure(args: &Args, cluster: &Cluster) -> Result<()> {
         pods::one_by_one(cluster, &client).await?;
     }
     if wants("process") || wants("pods") {
-        let many = pods::Many::start(&client, args.pods).await?;
+        let many = pods::Many::start(cluster, &client, args.pods).await?;
         if wants("process") {
             process::report(&format!("{} pods", args.pods), pid, args.idle).await?;
         }

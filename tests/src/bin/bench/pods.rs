@@ -86,15 +86,34 @@ async fn wait_for(
 
 /// What containerd needs for the same pod when nobody else is asked.
 async fn runtime_alone(runtime: &Remote, round: usize) -> Result<Duration> {
-    let name = format!("raw-{round}");
+    let begin = Instant::now();
+    let (sandbox, container) = run_alone(runtime, &format!("raw-{round}")).await?;
+    let took = begin.elapsed();
+    end_alone(runtime, &sandbox, &container).await?;
+    Ok(took)
+}
+
+/// Many of them at once, and their end.
+async fn runtime_alone_at_once(runtime: &Remote, count: usize) -> Result<(Duration, Duration)> {
+    let begin = Instant::now();
+    let starts = (0..count).map(|it| async move { run_alone(runtime, &format!("raw-many-{it}")).await });
+    let made = futures::future::try_join_all(starts).await?;
+    let started = begin.elapsed();
+    let begin = Instant::now();
+    let ends = made.iter().map(|(sandbox, container)| end_alone(runtime, sandbox, container));
+    futures::future::try_join_all(ends).await?;
+    Ok((started, begin.elapsed()))
+}
+
+async fn run_alone(runtime: &Remote, name: &str) -> Result<(String, String)> {
     let config = v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
-            name: name.clone(),
-            uid: name.clone(),
+            name: name.to_owned(),
+            uid: name.to_owned(),
             namespace: "default".into(),
             attempt: 0,
         }),
-        hostname: name.clone(),
+        hostname: name.to_owned(),
         log_directory: "/tmp".into(),
         linux: Some(v1::LinuxPodSandboxConfig::default()),
         ..Default::default()
@@ -105,15 +124,17 @@ async fn runtime_alone(runtime: &Remote, round: usize) -> Result<Duration> {
         linux: Some(v1::LinuxContainerConfig::default()),
         ..Default::default()
     };
-    let begin = Instant::now();
     let sandbox = runtime.run_pod_sandbox(config.clone(), "").await?;
     let id = runtime.create_container(&sandbox, container, config).await?;
     runtime.start_container(&id).await?;
-    let took = begin.elapsed();
-    runtime.stop_container(&id, Duration::from_secs(1)).await?;
-    runtime.stop_pod_sandbox(&sandbox).await?;
-    runtime.remove_pod_sandbox(&sandbox).await?;
-    Ok(took)
+    Ok((sandbox, id))
+}
+
+async fn end_alone(runtime: &Remote, sandbox: &str, container: &str) -> Result<()> {
+    runtime.stop_container(container, Duration::from_secs(1)).await?;
+    runtime.stop_pod_sandbox(sandbox).await?;
+    runtime.remove_pod_sandbox(sandbox).await?;
+    Ok(())
 }
 
 /// Many pods at once.
@@ -123,8 +144,14 @@ pub struct Many {
 }
 
 impl Many {
-    /// Creates them all, waits until the last is Running.
-    pub async fn start(client: &kube::Client, count: usize) -> Result<Self> {
+    /// Creates them all, waits until the last is Running; before that, as many by the runtime alone.
+    pub async fn start(cluster: &Cluster, client: &kube::Client, count: usize) -> Result<Self> {
+        let runtime =
+            Remote::connect(&format!("unix://{}/run/containerd.sock", cluster.data_dir().display()))?;
+        let (alone, ended) = runtime_alone_at_once(&runtime, count).await?;
+        let seconds = |it: Duration| format!("{:.2} s", it.as_secs_f64());
+        row(&format!("runtime alone: {count} at once"), &seconds(alone));
+        row(&format!("runtime alone: {count} stopped and removed"), &seconds(ended));
         let pods = Api::<Pod>::namespaced(client.clone(), "default");
         let names: Vec<String> = (0..count).map(|it| format!("many-{it}")).collect();
         let begin = Instant::now();
@@ -149,10 +176,9 @@ impl Many {
             anyhow::Ok(())
         };
         tokio::time::timeout(DEADLINE, wait).await.context("all pods Running")??;
-        row(
-            &format!("{count} pods at once → all Running"),
-            &format!("{:.2} s", begin.elapsed().as_secs_f64()),
-        );
+        let took = begin.elapsed();
+        row(&format!("{count} pods at once → all Running"), &seconds(took));
+        row("… as a ratio to the runtime alone", &format!("{:.2}", ms(took) / ms(alone)));
         Ok(Self { pods, names })
     }
 
