@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use coracle_client::report;
 use coracle_cri::proto as v1;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::cgroup::CgroupManager;
@@ -100,6 +100,15 @@ impl PodHome for House {
         if let Err(err) = self.rooms.volumes.refresh(pod).await {
             tracing::warn!(pod = %pod::key(pod), error = %report(&err), "volumes are not up to date");
         }
+    }
+
+    async fn resize(&self, pod: &Pod, from: Option<&Pod>) -> Result<(), HomeError> {
+        let resized = self.rooms.cgroups.resize_pod(pod, from).await;
+        resized.map_err(|err| HomeError { reason: "ResizeError", message: report(&err) })
+    }
+
+    fn limits(&self, pod: &Pod, container: &Container) -> v1::LinuxContainerResources {
+        self.rooms.translator.container_resources(pod, container)
     }
 
     async fn sandbox(&self, pod: &Pod, attempt: u32) -> Result<(v1::PodSandboxConfig, String), HomeError> {

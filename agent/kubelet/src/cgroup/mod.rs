@@ -155,6 +155,31 @@ impl CgroupManager {
         .await
     }
 
+    /// Holds the pod's cgroup to what `pod` may have; while `from` is given, to whatever is more of both, so that its
+    /// containers can be changed one after the other.
+    pub async fn resize_pod(&self, pod: &Pod, from: Option<&Pod>) -> Result<(), CgroupError> {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let class = qos_class(pod);
+        let name = self.inner.kubepods.of_class(class).pod(&uid);
+        let settings = &self.inner.config.resources;
+        let mut values = pods::pod_values(pod, settings);
+        if let Some(from) = from {
+            values = values.larger(pods::pod_values(from, settings));
+        }
+        let cpu = from.is_none().then(|| pod_requests(pod).cpu_milli());
+        self.blocking(move |inner| {
+            if let Some(slices) = &inner.slices {
+                slices.ensure(&name.parent_for(CgroupDriver::Systemd), &values)?;
+            }
+            inner.tree.write(&inner.folder(&name), &values)?;
+            match cpu {
+                Some(cpu) if class == QosClass::Burstable => inner.set_burstable(&uid, Some(cpu)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
     /// Removes the pod's cgroup, killing what is left in it. One that is not there is no error.
     pub async fn remove_pod(&self, uid: &str) -> Result<(), CgroupError> {
         let uid = uid.to_owned();

@@ -27,6 +27,26 @@ pub struct Limits {
     pub pids: Option<i64>,
 }
 
+impl Limits {
+    /// Of each the one that lets more through; no limit, or none said, lets everything through.
+    #[must_use]
+    pub fn larger(self, other: Self) -> Self {
+        let most = |a: Option<i64>, b: Option<i64>| match (a, b) {
+            (Some(a), Some(b)) if a < 0 || b < 0 => Some(-1),
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (Some(_), None) | (None, Some(_)) => Some(-1),
+            (None, None) => None,
+        };
+        Self {
+            shares: self.shares.max(other.shares),
+            quota: most(self.quota, other.quota),
+            period: self.period.or(other.period),
+            memory: most(self.memory, other.memory),
+            pids: self.pids.or(other.pids),
+        }
+    }
+}
+
 /// One v1 hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct V1 {

@@ -66,7 +66,8 @@ impl Verdicts {
             | Cause::SandboxChanged
             | Cause::SpecChanged
             | Cause::PostStart
-            | Cause::NotWanted => return None,
+            | Cause::NotWanted
+            | Cause::Resized => return None,
         };
         let probe = pod::probe(pod::container(pod, &seen.name)?, kind)?;
         u64::try_from(probe.termination_grace_period_seconds?).ok().map(Duration::from_secs)

@@ -13,11 +13,12 @@ use tokio_util::task::TaskTracker;
 use super::admission::{admit, admit_sysctls};
 use super::files::{self, Found};
 use super::manifest::Origin;
-use super::{mirror, web};
+use super::{mirror, resize, web};
 use crate::config::KubeletConfig;
 use crate::metrics::Metrics;
 use crate::pod;
-use crate::worker::Roster;
+use crate::worker::resize as allocation;
+use crate::worker::{Pending, Roster};
 
 /// Between attempts to write mirror pods.
 const RETRY: Duration = Duration::from_secs(10);
@@ -47,7 +48,17 @@ pub struct Sources {
     /// What each source of static pods has told last; none: it has not told yet.
     told: BTreeMap<Origin, Option<Found>>,
     api_read: bool,
+    /// Pods that have other resources than they want, or had for a time: what they were allocated.
+    resizes: BTreeMap<String, Resize>,
     synced: watch::Sender<bool>,
+}
+
+/// What a pod that is resized was allocated.
+struct Resize {
+    /// The pod with its allocated resources.
+    allocated: Arc<Pod>,
+    /// Why it has not what it wants.
+    pending: Option<Pending>,
 }
 
 impl Sources {
@@ -74,6 +85,7 @@ impl Sources {
             node,
             changes,
             statics: Found::new(),
+            resizes: BTreeMap::new(),
             synced: watch::Sender::new(false),
         }
     }
@@ -140,6 +152,12 @@ impl Sources {
 
     /// A change in the API. True when mirrors are to be looked at.
     fn api(&mut self, change: &Change<Pod>) -> bool {
+        let mirrors_due = self.take(change);
+        self.retry_deferred();
+        mirrors_due
+    }
+
+    fn take(&mut self, change: &Change<Pod>) -> bool {
         match change {
             Change::Added(pod) => self.put(pod),
             Change::Updated { old, new } => {
@@ -162,6 +180,7 @@ impl Sources {
                     }
                 }
                 self.deps.roster.forget_done(|uid| known.contains_key(uid));
+                self.resizes.retain(|uid, _| known.contains_key(uid.as_str()));
                 let mut sorted: Vec<&Arc<Pod>> = all.iter().collect();
                 // Older ones first: they were here first.
                 sorted.sort_by_key(|it| it.metadata.creation_timestamp.clone());
@@ -174,16 +193,17 @@ impl Sources {
         }
     }
 
-    fn gone(&self, pod: &Arc<Pod>) -> bool {
+    fn gone(&mut self, pod: &Arc<Pod>) -> bool {
         if pod::is_mirror(pod) {
             self.tell_mirror(pod, None);
             return true;
         }
+        self.resizes.remove(pod::uid(pod));
         self.deps.roster.remove(pod::uid(pod), pod::grace(pod));
         false
     }
 
-    fn put(&self, new: &Arc<Pod>) -> bool {
+    fn put(&mut self, new: &Arc<Pod>) -> bool {
         if pod::is_mirror(new) {
             self.tell_mirror(new, Some(new.clone()));
             return true;
@@ -217,19 +237,13 @@ impl Sources {
     }
 
     /// A pod for this node: taken or refused once, then only kept up to date.
-    fn admit(&self, new: Arc<Pod>) {
-        let roster = &self.deps.roster;
+    fn admit(&mut self, new: Arc<Pod>) {
+        let roster = self.deps.roster.clone();
         if roster.by_uid(pod::uid(&new)).is_some() || !is_fresh(&new) {
-            return roster.put(new);
+            let (allocated, pending) = self.allocate(new);
+            return roster.put_pending(allocated, pending);
         }
-        let others: Vec<Arc<Pod>> = roster
-            .entries()
-            .iter()
-            .map(|it| it.published())
-            .filter(|it| !matches!(it.status.phase.as_deref(), Some("Succeeded" | "Failed")))
-            .filter(|it| !pod::name(&it.pod).is_empty())
-            .map(|it| it.pod)
-            .collect();
+        let others = self.others(pod::uid(&new));
         let node = self.node();
         let max_pods = i64::from(self.deps.config.node.max_pods);
         let answer = match &node {
@@ -248,6 +262,69 @@ impl Sources {
                 tracing::info!(pod = key, reason = refusal.reason, "this node does not take the pod");
                 self.deps.metrics.refused(&refusal.reason);
                 roster.refuse(new, &refusal.reason, &refusal.message);
+            }
+        }
+    }
+
+    /// The pods that count on this node, but for one.
+    fn others(&self, uid: &str) -> Vec<Arc<Pod>> {
+        let entries = self.deps.roster.entries();
+        let others = entries.iter().filter(|it| it.uid != uid).map(|it| it.published());
+        others
+            .filter(|it| !matches!(it.status.phase.as_deref(), Some("Succeeded" | "Failed")))
+            .filter(|it| !pod::name(&it.pod).is_empty())
+            .map(|it| self.resizes.get(pod::uid(&it.pod)).map_or(it.pod, |resize| resize.allocated.clone()))
+            .collect()
+    }
+
+    /// What a pod that is here may have of the resources that it wants: the pod as its worker is to see it.
+    fn allocate(&mut self, wanted: Arc<Pod>) -> (Arc<Pod>, Option<Pending>) {
+        let uid = pod::uid(&wanted).to_owned();
+        let before = match (self.resizes.get(&uid), self.deps.roster.by_uid(&uid)) {
+            (Some(resize), _) => resize.allocated.clone(),
+            (None, Some(entry)) => entry.published().pod,
+            // Of a pod that an earlier kubelet ran, its status says what it was allocated.
+            (None, None) => Arc::new(allocation::with(&wanted, |name| allocation::remembered(&wanted, name))),
+        };
+        if !allocation::differs(&before, &wanted) {
+            self.resizes.remove(&uid);
+            return (wanted, None);
+        }
+        let over = wanted.metadata.deletion_timestamp.is_some() || pod::is_terminal(&wanted);
+        let others = self.others(&uid);
+        let node = self.node();
+        let pending = match resize::decide(&wanted, others.iter().map(AsRef::as_ref), node.as_deref()) {
+            _ if over => self.resizes.get(&uid).and_then(|it| it.pending.clone()),
+            Ok(()) => {
+                tracing::info!(pod = %pod::key(&wanted), "other resources allocated");
+                self.resizes.insert(uid, Resize { allocated: wanted.clone(), pending: None });
+                return (wanted, None);
+            }
+            Err(pending) => Some(pending),
+        };
+        let own = |name: &str| pod::container(&before, name).map(allocation::resources);
+        let mut allocated = allocation::with(&wanted, own);
+        if let (Some(spec), Some(before)) = (&mut allocated.spec, &before.spec) {
+            spec.resources.clone_from(&before.resources);
+        }
+        let allocated = Arc::new(allocated);
+        self.resizes.insert(uid, Resize { allocated: allocated.clone(), pending: pending.clone() });
+        (allocated, pending)
+    }
+
+    /// Something has changed on the node: perhaps there is room now for those that wait for it.
+    fn retry_deferred(&mut self) {
+        let deferred = |it: &Resize| it.pending.as_ref().is_some_and(|it| it.reason == "Deferred");
+        let waiting: Vec<Arc<Pod>> =
+            self.resizes.values().filter(|it| deferred(it)).map(|it| it.allocated.clone()).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let Some(store) = self.store() else { return };
+        for pod in waiting {
+            let now = store.find(pod::namespace(&pod), pod::name(&pod));
+            if let Some(now) = now.filter(|it| pod::uid(it) == pod::uid(&pod)) {
+                self.admit(now);
             }
         }
     }

@@ -44,6 +44,10 @@ impl Node {
     }
 
     fn over(api: FakeApi, fake: FakeRuntime) -> Self {
+        Self::with(api, fake, BTreeMap::new())
+    }
+
+    fn with(api: FakeApi, fake: FakeRuntime, found: BTreeMap<String, observe::Observed>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("static");
         std::fs::create_dir(&folder).unwrap();
@@ -51,7 +55,7 @@ impl Node {
         config.sources.static_pod_path = Some(folder.clone());
         let runtime: RuntimeHandle = Arc::new(fake.clone());
         let (bench, _) = Bench::roster(runtime.clone());
-        let roster = bench.with_api(runtime.clone(), BTreeMap::new(), Arc::new(Api::new(api.client())));
+        let roster = bench.with_api(runtime.clone(), found, Arc::new(Api::new(api.client())));
         let (tracker, token) = (TaskTracker::new(), CancellationToken::new());
         let metrics = Arc::new(Metrics::new());
         let deps = SourceDeps {
@@ -182,5 +186,121 @@ async fn static_pods_and_their_mirrors() {
     assert_eq!(started(&node), 2);
     std::fs::remove_file(&file).unwrap();
     node.empty().await;
+    node.stop().await;
+}
+
+impl Node {
+    fn resize(&self, name: &str, cpu: &str) {
+        let path = format!("{PODS}/{name}");
+        let mut containers = self.api.get(&path).unwrap()["spec"]["containers"].clone();
+        containers[0]["resources"]["requests"]["cpu"] = cpu.into();
+        self.api.merge(&path, &json!({ "spec": { "containers": containers } }));
+    }
+
+    /// Waits until the pod was given this cpu: its status then.
+    async fn given(&self, name: &str, cpu: &str) -> Value {
+        let path = format!("{PODS}/{name}");
+        let is = |it: &Value| {
+            let status = &it["status"]["containerStatuses"][0];
+            status["resources"]["requests"]["cpu"] == cpu
+                && status["allocatedResources"]["cpu"] == cpu
+                && !has(it, "PodResizeInProgress")
+        };
+        self.api.until(|_| self.api.get(&path).filter(is)).await
+    }
+
+    async fn condition(&self, name: &str, kind: &str, reason: &str) -> Value {
+        let path = format!("{PODS}/{name}");
+        let is = |it: &Value| {
+            let mut conditions = it["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.any(|it| it["type"] == kind && it["status"] == "True" && it["reason"] == reason)
+        };
+        self.api.until(|_| self.api.get(&path).filter(is)).await
+    }
+
+    fn calls(&self, name: &str) -> usize {
+        self.fake.calls().iter().filter(|it| it.split(' ').next() == Some(name)).count()
+    }
+}
+
+fn has(pod: &Value, condition: &str) -> bool {
+    pod["status"]["conditions"].as_array().into_iter().flatten().any(|it| it["type"] == condition)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_pod_gets_other_resources() {
+    let node = Node::start();
+    node.create("web", "100m");
+    node.phase("web", "Running").await;
+    node.given("web", "100m").await;
+    node.resize("web", "1500m");
+    let pod = node.given("web", "1500m").await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!((node.calls("UpdateContainerResources"), node.calls("CreateContainer")), (1, 1));
+    // More than the node has, ever; then more than it has now.
+    node.resize("web", "3");
+    let pod = node.condition("web", "PodResizePending", "Infeasible").await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["allocatedResources"]["cpu"], "1500m");
+    node.resize("web", "100m");
+    assert!(!has(&node.given("web", "100m").await, "PodResizePending"));
+    node.create("other", "1");
+    node.phase("other", "Running").await;
+    node.resize("web", "1500m");
+    let pod = node.condition("web", "PodResizePending", "Deferred").await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["resources"]["requests"]["cpu"], "100m");
+    // The other one goes: there is room.
+    node.api.delete(&format!("{PODS}/other"), &json!({ "gracePeriodSeconds": 1 }));
+    assert!(!has(&node.given("web", "1500m").await, "PodResizePending"));
+    assert_eq!(node.calls("CreateContainer"), 2);
+    node.api.delete(&format!("{PODS}/web"), &json!({}));
+    node.empty().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_wants_it_is_started_anew_for_its_resources() {
+    let node = Node::start();
+    node.api.create(
+        PODS,
+        json!({
+            "metadata": { "name": "web" },
+            "spec": { "nodeName": "node-1", "restartPolicy": "OnFailure", "containers": [{
+                "name": "app", "image": "demo:1",
+                "resources": { "requests": { "cpu": "100m" } },
+                "resizePolicy": [{ "resourceName": "cpu", "restartPolicy": "RestartContainer" }],
+            }] },
+        }),
+    );
+    node.phase("web", "Running").await;
+    for (count, cpu) in [(1, "200m"), (2, "300m")] {
+        node.resize("web", cpu);
+        let pod = node.given("web", cpu).await;
+        assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], count);
+        assert_eq!(pod["status"]["phase"], "Running");
+    }
+    assert_eq!(node.calls("UpdateContainerResources"), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resize_survives_the_kubelet() {
+    let node = Node::start();
+    node.create("web", "100m");
+    node.create("other", "1");
+    node.phase("web", "Running").await;
+    node.phase("other", "Running").await;
+    node.given("web", "100m").await;
+    node.resize("web", "1500m");
+    node.condition("web", "PodResizePending", "Deferred").await;
+    let (api, fake) = (node.api.clone(), node.fake.clone());
+    node.stop().await;
+    let found = observe::everything(&(Arc::new(fake.clone()) as RuntimeHandle)).await.unwrap();
+    let node = Node::with(api, fake, found);
+    let pod = node.condition("web", "PodResizePending", "Deferred").await;
+    assert_eq!(pod["status"]["containerStatuses"][0]["allocatedResources"]["cpu"], "100m");
+    // While it was down there was room: what was wanted is given.
+    node.api.delete(&format!("{PODS}/other"), &json!({ "gracePeriodSeconds": 1 }));
+    node.given("web", "1500m").await;
+    assert_eq!((node.calls("UpdateContainerResources"), node.calls("CreateContainer")), (1, 2));
     node.stop().await;
 }

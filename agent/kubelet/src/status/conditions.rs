@@ -50,6 +50,17 @@ pub(super) fn all(f: &Facts<'_>, phase: &str, statuses: &Statuses) -> Vec<PodCon
             Worth { holds: true, reason: Some(super::writer::BY_KUBELET), message: Some(message.clone()) };
         list.push(condition(f, "DisruptionTarget", worth));
     }
+    if let Some(pending) = f.pending {
+        let worth =
+            Worth { holds: true, reason: Some(pending.reason), message: Some(pending.message.clone()) };
+        list.push(condition(f, "PodResizePending", worth));
+    }
+    if let Some(failure) = f.resizing {
+        let failed = !failure.is_empty();
+        let message = failed.then(|| failure.to_owned());
+        let worth = Worth { holds: true, reason: failed.then_some("Error"), message };
+        list.push(condition(f, "PodResizeInProgress", worth));
+    }
     let theirs = f.pod.status.iter().flat_map(|it| it.conditions.iter().flatten());
     for other in theirs {
         let known = list.iter().any(|it| it.type_ == other.type_);

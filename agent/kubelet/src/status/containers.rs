@@ -224,8 +224,10 @@ fn terminated(f: &Facts<'_>, seen: &ContainerSeen) -> ContainerState {
 }
 
 /// What is said of a container beside its state: resources, mounts, user.
-fn about(_f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> ContainerStatus {
-    let resources = container.resources.clone();
+fn about(f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> ContainerStatus {
+    let allocated = container.resources.as_ref().and_then(|it| it.requests.clone());
+    let given = f.given.containers.get(&seen.id).cloned();
+    let given = given.or_else(|| container.resources.clone()).unwrap_or_default();
     let mounts: Vec<VolumeMountStatus> = container
         .volume_mounts
         .iter()
@@ -239,11 +241,8 @@ fn about(_f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> Contain
         })
         .collect();
     ContainerStatus {
-        allocated_resources: resources
-            .as_ref()
-            .and_then(|it| it.requests.clone())
-            .filter(|it| !it.is_empty()),
-        resources: resources.or_else(|| Some(Default::default())),
+        allocated_resources: allocated.filter(|it| !it.is_empty()),
+        resources: Some(given),
         volume_mounts: super::some(mounts),
         user: seen.user.as_ref().map(|it| ContainerUser {
             linux: Some(LinuxContainerUser {

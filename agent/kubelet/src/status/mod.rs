@@ -8,14 +8,16 @@ mod writer; // what differs, as a patch
 pub use writer::{difference, owned};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::observe::Observed;
 use crate::pod;
 use crate::probe::Verdicts;
+use crate::worker::Pending;
 use crate::worker::action::{Plan, Stage};
 use crate::worker::facts::{Ending, Why};
+use crate::worker::resize::Given;
 
 /// What a status is made from.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +38,12 @@ pub struct Facts<'a> {
     pub node_ips: &'a [String],
     /// The runtime's name: `containerd`.
     pub runtime: &'a str,
+    /// What the runtime was told of resources.
+    pub given: &'a Given,
+    /// Other resources were allocated than were given yet: why the last attempt failed, or nothing.
+    pub resizing: Option<&'a str>,
+    /// Other resources are wanted than were allocated.
+    pub pending: Option<&'a Pending>,
     /// The time.
     pub now: Timestamp,
 }
@@ -68,6 +76,12 @@ pub fn status_of(f: &Facts<'_>) -> PodStatus {
         ephemeral_container_statuses: some(statuses.ephemerals),
         ..PodStatus::default()
     }
+}
+
+/// What a status says of a container.
+pub(crate) fn of_container<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerStatus> {
+    let lists = [&status.container_statuses, &status.init_container_statuses];
+    lists.into_iter().flatten().flatten().find(|it| it.name == name)
 }
 
 fn some<T>(list: Vec<T>) -> Option<Vec<T>> {

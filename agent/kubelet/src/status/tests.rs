@@ -33,6 +33,9 @@ fn status(spec: &str, seen: &str, before: &PodStatus, at: Timestamp) -> PodStatu
         before,
         node_ips: &["192.0.2.1".to_owned()],
         runtime: "containerd",
+        given: &world.memory.given,
+        resizing: None,
+        pending: None,
         now: at,
     })
 }

@@ -4,8 +4,15 @@ use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// The conditions that this kubelet writes; others belong to others.
-pub(super) const OWNED_CONDITIONS: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub(super) const OWNED_CONDITIONS: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// The reason of a DisruptionTarget that is ours.
 pub(super) const BY_KUBELET: &str = "TerminationByKubelet";
@@ -77,7 +84,10 @@ fn conditions(before: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
     };
     let (old, mut new) = (ours(before), ours(wanted));
     let find = |it: &Value| old.iter().find(|old| old["type"] == it["type"]);
-    if new.iter().all(|it| find(it) == Some(it)) {
+    let gone = |it: &&Value| !new.iter().any(|new| new["type"] == it["type"]);
+    let gone: Vec<Value> =
+        old.iter().filter(gone).map(|it| json!({ "$patch": "delete", "type": it["type"] })).collect();
+    if gone.is_empty() && new.iter().all(|it| find(it) == Some(it)) {
         return Vec::new();
     }
     for value in &mut new {
@@ -88,6 +98,7 @@ fn conditions(before: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
             }
         }
     }
+    new.extend(gone);
     new
 }
 

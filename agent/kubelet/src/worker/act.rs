@@ -5,19 +5,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coracle_cri::{CriError, RuntimeHandle};
-use k8s_openapi::api::core::v1::{Container, Pod};
+use coracle_cri::{CriError, RuntimeHandle, proto as v1};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 
 use super::action::{Action, Cause};
 use super::api::{ApiError, PodApi};
-use super::home::{PodHome, Wish};
-use super::hooks;
+use super::home::{HomeError, PodHome, Wish};
 use super::report::{News, Problem, Report};
+use super::{hooks, resize};
 use crate::events::{Events, Severity};
 use crate::image::{Credential, ImageFailure, PullRequest, Puller};
 use crate::metrics::Metrics;
 use crate::observe::{self, ContainerSeen};
 use crate::pod;
+use crate::resources::container_limits;
 use crate::timeline::Timeline;
 use crate::translate::{ContainerRole, ImageFacts};
 
@@ -64,6 +65,8 @@ pub(super) struct Context {
     pub target: Option<String>,
     /// The container as last seen.
     pub container: Option<ContainerSeen>,
+    /// The pod as its cgroup and containers were given resources so far.
+    pub given: Option<Arc<Pod>>,
     /// The hook has had its turn: an earlier stop ran it.
     pub hook_done: bool,
     /// The last status, before the object goes.
@@ -87,6 +90,7 @@ impl Hand {
             Action::Cancel { .. } => Vec::new(),
             Action::RemoveContainer { id } => self.remove_container(id, context.container).await,
             Action::RemoveSandbox { id } => self.remove_sandbox(id).await,
+            Action::Resize { containers } => self.resize(&containers, context.given.as_ref()).await,
             Action::CleanUp => {
                 let done = self.tools.home.clean_up(&self.pod);
                 vec![News::Cleaned(self.work("CleanUp", None, done, |it| Problem::new(it.reason, it)).await)]
@@ -389,8 +393,69 @@ impl Hand {
             Cause::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
             Cause::Startup => format!("Container {name} failed startup probe, will be restarted"),
             Cause::PostStart => "FailedPostStartHook".to_owned(),
+            Cause::Resized => format!("Container {name} resize requires restart"),
         };
         self.tell(Some(name), Severity::Normal, "Killing", message);
+    }
+
+    /// The pod's cgroup grows first and shrinks last: no container is ever let through more than its pod.
+    async fn resize(&self, containers: &[(String, String)], given: Option<&Arc<Pod>>) -> Vec<News> {
+        self.tell(None, Severity::Normal, "ResizeStarted", "Pod resize started".into());
+        let mut done = Vec::new();
+        let result = self.resize_all(containers, given, &mut done).await;
+        match &result {
+            Ok(_) => self.tell(None, Severity::Normal, "ResizeCompleted", "Pod resize completed".into()),
+            Err(problem) => self.tell(None, Severity::Warning, "ResizeError", problem.message.clone()),
+        }
+        vec![News::Resized(done, result)]
+    }
+
+    async fn resize_all(
+        &self,
+        containers: &[(String, String)],
+        given: Option<&Arc<Pod>>,
+        done: &mut Vec<(String, ResourceRequirements)>,
+    ) -> Result<String, Problem> {
+        let failed = |it: HomeError| Problem::new("ResizeError", it);
+        let home = &self.tools.home;
+        if let Some(given) = given {
+            self.check_memory(containers, given).await?;
+            self.work("Resize", None, home.resize(&self.pod, Some(given.as_ref())), failed).await?;
+        }
+        for (name, id) in containers {
+            let Some(container) = pod::container(&self.pod, name) else { continue };
+            let limits = home.limits(&self.pod, container);
+            let updating = self.tools.runtime.update_container_resources(id, limits);
+            let updated = self.call("update_container", Some(name), updating).await;
+            updated
+                .map_err(|err| Problem::new("ResizeError", format!("container {name:?}: {}", cri(&err))))?;
+            done.push((id.clone(), resize::resources(container)));
+        }
+        self.work("Resize", None, home.resize(&self.pod, None), failed).await?;
+        Ok(resize::fingerprint(&self.pod))
+    }
+
+    /// A limit below what is in use would end the container at once.
+    async fn check_memory(&self, containers: &[(String, String)], given: &Pod) -> Result<(), Problem> {
+        for (name, id) in containers {
+            let limit = |pod: &Pod| pod::container(pod, name).map_or(0, |it| container_limits(it).memory());
+            let (new, old) = (limit(&self.pod), limit(given));
+            if new == 0 || (old != 0 && new >= old) {
+                continue;
+            }
+            let filter = v1::ContainerStatsFilter { id: id.clone(), ..Default::default() };
+            let listed = self.tools.runtime.list_container_stats(Some(filter)).await;
+            let stats = listed.map_err(|err| Problem::new("ResizeError", cri(&err)))?;
+            let used = stats.first().and_then(|it| it.memory.as_ref()?.usage_bytes.as_ref());
+            let used = used.map_or(0, |it| i64::try_from(it.value).unwrap_or(i64::MAX));
+            if used >= new {
+                let message = format!(
+                    "attempting to set container {name:?} memory limit ({new}) below current usage ({used})"
+                );
+                return Err(Problem::new("ResizeError", message));
+            }
+        }
+        Ok(())
     }
 
     async fn remove_container(&self, id: String, seen: Option<ContainerSeen>) -> Vec<News> {

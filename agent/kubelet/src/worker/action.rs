@@ -63,6 +63,11 @@ pub enum Action {
         /// The runtime's id.
         id: String,
     },
+    /// Hold running containers, and the pod's cgroup, to what was allocated.
+    Resize {
+        /// Names and ids of the containers.
+        containers: Vec<(String, String)>,
+    },
     /// Take down volumes, cgroup and folders.
     CleanUp,
     /// Tell the API server that nothing of the pod is left: the final DELETE.
@@ -86,6 +91,8 @@ pub enum Cause {
     PostStart,
     /// The spec has no such container.
     NotWanted,
+    /// It wants to be started anew when its resources change.
+    Resized,
 }
 
 impl Action {
@@ -94,6 +101,7 @@ impl Action {
         match self {
             Self::Mount | Self::CleanUp => Subject::Volumes,
             Self::RunSandbox { .. } | Self::StopSandbox { .. } => Subject::Sandbox,
+            Self::Resize { .. } => Subject::Resources,
             Self::Pull { container }
             | Self::Launch { container, .. }
             | Self::Stop { container, .. }
@@ -121,6 +129,10 @@ impl fmt::Display for Action {
             Self::Cancel { container } => write!(f, "cancel {container}"),
             Self::RemoveContainer { id } => write!(f, "remove {id}"),
             Self::RemoveSandbox { id } => write!(f, "remove-sandbox {id}"),
+            Self::Resize { containers } => {
+                let names: Vec<&str> = containers.iter().map(|(name, _)| name.as_str()).collect();
+                write!(f, "resize {}", names.join(","))
+            }
             Self::CleanUp => write!(f, "clean-up"),
             Self::Delete => write!(f, "delete"),
         }
@@ -137,6 +149,7 @@ impl fmt::Display for Cause {
             Self::Startup => "startup",
             Self::PostStart => "post-start",
             Self::NotWanted => "unwanted",
+            Self::Resized => "resize",
         })
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
+use super::resize::Given;
 use crate::observe::Observed;
 use crate::probe::Verdicts;
 
@@ -87,6 +88,12 @@ pub struct Memory {
     pub cleaned: Attempt,
     /// The final DELETE.
     pub deleted: Attempt,
+    /// What the runtime and the kernel were told of resources.
+    pub given: Given,
+    /// The last change of them.
+    pub resize: Attempt,
+    /// Containers that were stopped to be started with other resources.
+    pub resized: BTreeSet<String>,
     /// When stop or removal of this id may be tried again.
     pub retry: BTreeMap<String, Attempt>,
 }
@@ -163,6 +170,8 @@ pub enum Subject {
     Volumes,
     /// The sandbox.
     Sandbox,
+    /// What the pod's cgroup and running containers are held to.
+    Resources,
     /// A container by name.
     Container(String),
     /// A dead thing by id.

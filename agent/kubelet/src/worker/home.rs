@@ -41,6 +41,10 @@ pub trait PodHome: Send + Sync {
     async fn mount(&self, pod: &Pod) -> Result<(), HomeError>;
     /// Brings the content of volumes up to date with the pod's own metadata.
     async fn refresh(&self, pod: &Pod);
+    /// Holds the pod's cgroup to what `pod` may have; while `from` is given, to whatever is more of both.
+    async fn resize(&self, pod: &Pod, from: Option<&Pod>) -> Result<(), HomeError>;
+    /// What a container's cgroup is held to.
+    fn limits(&self, pod: &Pod, container: &Container) -> v1::LinuxContainerResources;
     /// The sandbox's config, and the runtime handler that the pod wants.
     async fn sandbox(&self, pod: &Pod, attempt: u32) -> Result<(v1::PodSandboxConfig, String), HomeError>;
     /// A container's config.

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
 use super::facts::Failed;
+use super::resize::Pending;
 
 /// One worker's letter box.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Mail {
     pub mirror: Option<Option<Arc<Pod>>>,
     /// No source has the pod any more; the grace that it gets.
     pub gone: Option<Duration>,
+    /// Whether other resources are wanted that are not granted (yet).
+    pub pending: Option<Option<Pending>>,
     /// The pod is over.
     pub failed: Option<Failed>,
     /// Containers and sandboxes whose process ended.
@@ -37,6 +40,11 @@ impl Inbox {
     /// A newer version of the pod.
     pub fn update(&self, pod: Arc<Pod>) {
         self.put(|mail| mail.pod = Some(pod));
+    }
+
+    /// Other resources are wanted that are not granted; none: what the pod shows is what it wants.
+    pub fn pending(&self, pending: Option<Pending>) {
+        self.put(|mail| mail.pending = Some(pending));
     }
 
     /// The mirror pod changed, or went.

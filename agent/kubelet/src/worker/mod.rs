@@ -14,6 +14,7 @@ mod inbox; // how the world wakes a worker
 pub mod plan; // the pure heart
 mod reason; // why a step was chosen, for the timeline
 mod report; // what actions found out
+pub mod resize; // resources that change while a pod runs
 mod restart; // policy, back-off, counts
 mod roster; // all workers of this node
 mod run; // the task
@@ -26,6 +27,7 @@ pub use api::{Api, ApiError, NoApi, PodApi};
 pub(crate) use ending::ending_of;
 
 pub use inbox::Inbox;
+pub use resize::Pending;
 pub use restart::is_wanted as restart_is_wanted;
 pub use roster::{Common, Entry, Published, Roster};
 

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Container;
 use super::action::{Action, Cause, Plan, Stage};
 use super::ending;
 use super::facts::{Attempt, Busy, Facts, Failure, Subject};
+use super::resize;
 use super::restart::{self, Backoff};
 use crate::image::is_pull_failure;
 use crate::observe::{ContainerSeen, SandboxSeen, State};
@@ -42,6 +43,9 @@ fn live(f: &Facts<'_>, plan: &mut Plan) {
         for container in pod::apps(f.pod) {
             app(f, plan, sandbox, container);
         }
+    }
+    if sandbox.is_some() {
+        resize::plan(f, plan);
     }
     remains(f, plan);
 }
@@ -151,6 +155,7 @@ fn app(f: &Facts<'_>, plan: &mut Plan, sandbox: Option<&SandboxSeen>, container:
     let latest = f.seen.latest(&container.name);
     match latest {
         Some(seen) if seen.is_alive() => keep(f, plan, container, seen),
+        Some(seen) if f.memory.resized.contains(&seen.id) => start(f, plan, sandbox, container, Some(seen)),
         Some(seen) if seen.exit().is_some_and(|it| !restart::is_wanted(f.pod, container, it)) => {}
         latest => start(f, plan, sandbox, container, latest),
     }
@@ -180,7 +185,8 @@ fn start(
         }
         return;
     }
-    match restart::backoff(f, container, prior) {
+    let resized = prior.is_some_and(|it| f.memory.resized.contains(&it.id));
+    match restart::backoff(f, container, prior.filter(|_| !resized)) {
         Backoff::Until { at, message } => {
             plan.wait(name, "CrashLoopBackOff", message);
             return plan.wake(Some(at));
@@ -206,6 +212,9 @@ fn start(
             return plan.actions.push(Action::Pull { container: name.clone() });
         }
         Some(Attempt::Due) | None => return plan.actions.push(Action::Pull { container: name.clone() }),
+    }
+    if resize::holds_starts(f) {
+        return; // the end of the resize wakes us
     }
     let Some(sandbox) = sandbox.filter(|_| f.memory.mounted == Attempt::Done) else { return };
     let created = prior.filter(|it| it.state == State::Created && it.sandbox_id == sandbox.id);

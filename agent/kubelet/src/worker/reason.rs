@@ -22,6 +22,7 @@ pub(super) fn of(action: &Action, pod: &Pod, seen: &Observed, ending: Option<&En
             None if pod::is_terminal(pod) => "the pod is over".into(),
             None => "nothing of it is needed any more".into(),
         },
+        Action::Resize { .. } => "its resources were changed".into(),
         Action::Delete => "nothing runs any more: the object may go".into(),
         Action::RemoveContainer { .. } | Action::RemoveSandbox { .. } => "dead, and not the newest".into(),
     }
@@ -48,6 +49,7 @@ fn cause_text(cause: &Cause, ending: Option<&Ending>) -> String {
         Cause::Startup => "its startup probe failed".into(),
         Cause::PostStart => "its postStart hook failed".into(),
         Cause::NotWanted => "the spec has no such container".into(),
+        Cause::Resized => "its resources changed, and it wants to be started anew for that".into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an action found out.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
 use super::facts::Subject;
 use crate::observe::{ContainerSeen, Observed, SandboxSeen};
@@ -44,6 +44,8 @@ pub(super) enum News {
     Launched(String, Result<(), Problem>),
     /// Stop or removal of this id.
     Tried(String, Result<(), Problem>),
+    /// Containers by id were given these resources, and the cgroup, when all went well, what this pod's are made from.
+    Resized(Vec<(String, ResourceRequirements)>, Result<String, Problem>),
     /// Volumes and cgroup are down.
     Cleaned(Result<(), Problem>),
     /// The final DELETE.

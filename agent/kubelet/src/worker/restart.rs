@@ -66,9 +66,10 @@ pub(super) fn is_over(f: &Facts<'_>) -> bool {
         .any(|it| idle(&it.name) && exit(&it.name).is_some_and(|exit| init_failed(f.pod, it, exit)));
     let apps = pod::apps(f.pod);
     let apps_done = !apps.is_empty()
-        && apps
-            .iter()
-            .all(|it| idle(&it.name) && exit(&it.name).is_some_and(|exit| !is_wanted(f.pod, it, exit)));
+        && apps.iter().all(|it| {
+            let resized = f.seen.latest(&it.name).is_some_and(|it| f.memory.resized.contains(&it.id));
+            !resized && idle(&it.name) && exit(&it.name).is_some_and(|exit| !is_wanted(f.pod, it, exit))
+        });
     init_failed || apps_done
 }
 

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use super::action::Stage;
 use super::inbox::Inbox;
+use super::resize::Pending;
 pub use super::run::Common;
 use super::run::Worker;
 use crate::observe::Observed;
@@ -118,14 +119,21 @@ impl Roster {
 
     /// A pod is new, or changed. Starts its worker, or tells it.
     pub fn put(self: &Arc<Self>, new: Arc<Pod>) {
-        self.take(new, None);
+        self.take(new, |_| {});
     }
 
-    fn take(self: &Arc<Self>, new: Arc<Pod>, refused: Option<(&str, &str)>) {
+    /// The same for a pod that shows other resources than it wants, and why.
+    pub fn put_pending(self: &Arc<Self>, new: Arc<Pod>, pending: Option<Pending>) {
+        self.take(new, |inbox| inbox.pending(pending));
+    }
+
+    /// `first` is put into its inbox beside the pod.
+    fn take(self: &Arc<Self>, new: Arc<Pod>, first: impl FnOnce(&Inbox)) {
         let mut state = self.lock();
         let uid = pod::uid(&new).to_owned();
         if let Some(entry) = state.entries.get(&uid) {
             entry.gone.store(false, Ordering::Relaxed);
+            first(&entry.inbox);
             return entry.inbox.update(new);
         }
         if state.done.contains(&uid) {
@@ -136,16 +144,12 @@ impl Roster {
         if held {
             return state.waiting.push(new);
         }
-        self.start(&mut state, new, |inbox| {
-            if let Some((reason, message)) = refused {
-                inbox.fail(reason, message);
-            }
-        });
+        self.start(&mut state, new, first);
     }
 
     /// A pod that the node refuses: it fails before anything is begun for it.
     pub fn refuse(self: &Arc<Self>, new: Arc<Pod>, reason: &str, message: &str) {
-        self.take(new, Some((reason, message)));
+        self.take(new, |inbox| inbox.fail(reason, message));
     }
 
     /// The source does not have the pod any more.

@@ -6,23 +6,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::act::{Context, Hand, Tools};
-use super::action::{Action, Plan, Stage, Waiting};
+use super::action::{Action, Cause, Plan, Stage, Waiting};
 use super::api::ApiError;
 use super::ending::{active_deadline, ending_of};
 use super::facts::{Attempt, Busy, Ending, Facts, Failed, Memory, Subject};
 use super::plan::plan;
 use super::reason;
 use super::report::{News, Problem, Report};
+use super::resize::{self, Pending};
 use super::roster::{Entry, Published};
 use super::statuses::StatusKeeper;
 use crate::events::Severity;
 use crate::image::is_pull_failure;
-use crate::observe::{ExitWatch, Observed};
+use crate::observe::{ContainerSeen, ExitWatch, Observed};
 use crate::pod;
 use crate::probe::{Board, Kind, ProbeDeps, Probing};
 use crate::status;
@@ -64,6 +65,11 @@ pub(super) struct Worker {
     ending: Option<Ending>,
     gone: Option<Duration>,
     failed: Option<Failed>,
+    /// Other resources are wanted that are not granted.
+    pending: Option<Pending>,
+    /// The resources that a container under way was made with, and those that the pod's cgroup was.
+    launching: BTreeMap<String, ResourceRequirements>,
+    mounting: Option<String>,
     status: StatusKeeper,
     board: Board,
     probing: Probing,
@@ -109,6 +115,9 @@ impl Worker {
             ending: None,
             gone: None,
             failed: None,
+            pending: None,
+            launching: BTreeMap::new(),
+            mounting: None,
             board,
             works: JoinSet::new(),
             handles: BTreeMap::new(),
@@ -133,6 +142,7 @@ impl Worker {
         loop {
             self.read_mail();
             let now = Timestamp::now();
+            self.note_given();
             self.look_if_due(now);
             self.decide_ending(now);
             let plan = self.plan(now);
@@ -183,6 +193,9 @@ impl Worker {
             self.entry.timeline.add(timeline::Kind::Signal, "gone", None, "no source has this pod any more");
             self.gone = Some(self.gone.map_or(grace, |it| it.min(grace)));
         }
+        if let Some(pending) = mail.pending {
+            self.note_pending(pending);
+        }
         if let Some(failed) = mail.failed {
             self.failed.get_or_insert(failed);
         }
@@ -220,10 +233,8 @@ impl Worker {
     fn new_version(&mut self, new: Arc<Pod>) {
         self.status.observe(&new);
         let content = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-        if content(&self.pod) != content(&new)
-            && self.memory.mounted == Attempt::Done
-            && self.ending.is_none()
-        {
+        let changed = content(&self.pod) != content(&new) || resize::differs(&self.pod, &new);
+        if changed && self.memory.mounted == Attempt::Done && self.ending.is_none() {
             let (home, pod) = (self.common.tools.home.clone(), new.clone());
             self.works.spawn(async move {
                 home.refresh(&pod).await;
@@ -236,6 +247,48 @@ impl Worker {
             self.entry.timeline.add(timeline::Kind::Signal, "deleted", None, grace);
         }
         self.pod = new;
+    }
+
+    /// That a wish for resources is not granted is news once.
+    fn note_pending(&mut self, pending: Option<Pending>) {
+        if let Some(now) = pending.as_ref().filter(|it| self.pending.as_ref() != Some(it)) {
+            let reason = if now.reason == "Deferred" { "ResizeDeferred" } else { "ResizeInfeasible" };
+            self.entry.timeline.add(timeline::Kind::Decision, reason, None, now.message.clone());
+            let text = format!("Pod resize {}: {}", now.reason, now.message);
+            self.common.tools.events.pod(&self.pod, None, Severity::Warning, reason, text);
+        }
+        self.pending = pending;
+    }
+
+    /// What running containers were given: what they were made with, or what an earlier kubelet said of them.
+    fn note_given(&mut self) {
+        let (seen, memory) = (&self.seen, &mut self.memory);
+        memory.resized.retain(|id| seen.containers.iter().any(|it| it.id == *id));
+        let given = &mut memory.given.containers;
+        given.retain(|id, _| seen.containers.iter().any(|it| it.id == *id && it.is_alive()));
+        for container in seen.containers.iter().filter(|it| it.is_alive()) {
+            if given.contains_key(&container.id) {
+                continue;
+            }
+            let told = || {
+                let known = status::of_container(self.status.base(), &container.name)?;
+                let same = known.container_id.as_deref().is_some_and(|it| it.ends_with(&container.id));
+                known.resources.clone().filter(|_| same)
+            };
+            let now = || pod::container(&self.pod, &container.name).map(resize::resources);
+            let was = self.launching.remove(&container.name).or_else(told).or_else(now);
+            given.insert(container.id.clone(), was.unwrap_or_default());
+        }
+    }
+
+    /// The pod with the resources that were really given, where they are not those that it shows.
+    fn given_pod(&self) -> Arc<Pod> {
+        let given = |name: &str| {
+            let seen = self.seen.latest(name).filter(|it| it.is_alive())?;
+            self.memory.given.containers.get(&seen.id).cloned()
+        };
+        let known = self.seen.containers.iter().any(ContainerSeen::is_alive);
+        if known { Arc::new(resize::with(&self.pod, given)) } else { self.pod.clone() }
     }
 
     fn decide_ending(&mut self, now: Timestamp) {
@@ -317,6 +370,11 @@ impl Worker {
                 return self.entry.inbox.wake().notify_one();
             }
             Action::Delete if self.status.is_in_flight() => return,
+            Action::Launch { container, .. } => {
+                let resources = pod::container(&self.pod, container).map(resize::resources);
+                self.launching.insert(container.clone(), resources.unwrap_or_default());
+                Busy::Working
+            }
             Action::Stop { grace, .. } => {
                 // A sooner deadline takes the place of a later one: only waiting is cut short.
                 if let Some(handle) = self.handles.remove(&subject) {
@@ -329,7 +387,7 @@ impl Worker {
             Action::Mount
             | Action::RunSandbox { .. }
             | Action::StopSandbox { .. }
-            | Action::Launch { .. }
+            | Action::Resize { .. }
             | Action::RemoveContainer { .. }
             | Action::RemoveSandbox { .. }
             | Action::CleanUp
@@ -343,9 +401,18 @@ impl Worker {
             let why = reason::of(action, &self.pod, &self.seen, self.ending.as_ref());
             self.entry.timeline.add(timeline::Kind::Decision, action.to_string(), None, why);
         }
+        if let Action::Stop { id, cause: Cause::Resized, .. } = action {
+            self.memory.resized.insert(id.clone());
+        }
         let context = Context { hook_done: replaces, ..self.context(action) };
         self.memory.busy.insert(subject.clone(), busy);
-        let handle = self.works.spawn(self.hand().carry_out(action.clone(), context));
+        let mut hand = self.hand();
+        if *action == Action::Mount {
+            // The cgroup begins with what its containers have: from there they are changed together.
+            hand.pod = self.given_pod();
+            self.mounting = Some(resize::fingerprint(&hand.pod));
+        }
+        let handle = self.works.spawn(hand.carry_out(action.clone(), context));
         self.handles.insert(subject, handle);
     }
 
@@ -369,6 +436,7 @@ impl Worker {
                 _ => self.seen.latest(name).cloned(),
             },
             last_status: if *action == Action::Delete { self.status.rest() } else { None },
+            given: matches!(action, Action::Resize { .. }).then(|| self.given_pod()),
             hook_done: false,
         }
     }
@@ -415,6 +483,9 @@ impl Worker {
             before: self.status.base(),
             node_ips: &self.common.node_ips,
             runtime: &self.common.runtime_name,
+            given: &self.memory.given,
+            resizing: self.resizing(now),
+            pending: self.pending.as_ref(),
             now,
         });
         self.note_phase(&status);
@@ -425,6 +496,22 @@ impl Worker {
             stage: plan.stage,
         });
         self.status.want(status);
+    }
+
+    /// Whether what was allocated is being given; the message of the last failure, if it failed.
+    fn resizing(&self, now: Timestamp) -> Option<&str> {
+        let probes = self.board.verdicts();
+        let facts = Facts {
+            pod: &self.pod,
+            seen: &self.seen,
+            memory: &self.memory,
+            probes: &probes,
+            ending: self.ending.as_ref(),
+            max_backoff: self.common.max_backoff,
+            now,
+        };
+        let failure = self.memory.resize.failure().map_or("", |it| it.message.as_str());
+        resize::in_progress(&facts).then_some(failure)
     }
 
     /// Sends what differs, unless a write is under way: what differs then goes after it.
@@ -544,7 +631,20 @@ impl Worker {
                 self.look = self.look.failed(problem.reason, problem.message, now, QUICK);
             }
             News::Doubt => self.doubt(),
-            News::Mounted(result) => settle(&mut memory.mounted, result, now, QUICK),
+            News::Mounted(result) => {
+                if result.is_ok() {
+                    memory.given.cgroup = self.mounting.take().or(memory.given.cgroup.take());
+                }
+                settle(&mut memory.mounted, result, now, QUICK);
+            }
+            News::Resized(done, result) => {
+                memory.given.containers.extend(done);
+                if let Ok(cgroup) = &result {
+                    memory.given.cgroup = Some(cgroup.clone());
+                }
+                settle(&mut memory.resize, result.map(drop), now, QUICK);
+                self.doubt(); // the runtime's own word on its limits
+            }
             News::SandboxRun(result) => {
                 let ok = result.is_ok();
                 settle(&mut memory.sandbox, result, now, SANDBOX);

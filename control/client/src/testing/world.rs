@@ -367,6 +367,10 @@ fn drop_nulls(value: &mut Value) {
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
+        // Lists are replaced whole: what a strategic patch says of their merging has been done by that.
+        if let Some(items) = target.as_array_mut() {
+            items.retain(|it| it.get("$patch").is_none());
+        }
         return;
     };
     if !target.is_object() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use coracle_cri::proto as v1;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use serde_json::Value;
 
 use crate::events::{Events, Severity};
@@ -20,6 +20,8 @@ use crate::worker::{ApiError, PodApi};
 pub(crate) struct PlainHome {
     pub mounted: Mutex<Vec<String>>,
     pub fail_mounts: Mutex<u32>,
+    /// The cpu of the pod's cgroup after each change.
+    pub resized: Mutex<Vec<i64>>,
     pub removed_logs: Mutex<Vec<String>>,
 }
 
@@ -39,6 +41,23 @@ impl PodHome for PlainHome {
     }
 
     async fn refresh(&self, _: &Pod) {}
+
+    async fn resize(&self, pod: &Pod, from: Option<&Pod>) -> Result<(), HomeError> {
+        let cpu = |it: &Pod| crate::resources::pod_requests(it).cpu_milli();
+        let both = cpu(pod).max(from.map_or(0, cpu));
+        self.resized.lock().unwrap().push(both);
+        Ok(())
+    }
+
+    fn limits(&self, _: &Pod, container: &Container) -> v1::LinuxContainerResources {
+        let (requests, limits) =
+            (crate::resources::container_requests(container), crate::resources::container_limits(container));
+        v1::LinuxContainerResources {
+            cpu_shares: crate::resources::shares(requests.cpu_milli()),
+            memory_limit_in_bytes: limits.memory(),
+            ..Default::default()
+        }
+    }
 
     async fn sandbox(&self, pod: &Pod, attempt: u32) -> Result<(v1::PodSandboxConfig, String), HomeError> {
         let network = if pod::host_network(pod) { v1::NamespaceMode::Node } else { v1::NamespaceMode::Pod };
@@ -155,7 +174,9 @@ fn merge(old: Option<&Vec<Value>>, new: &[Value]) -> Value {
     let mut all = old.cloned().unwrap_or_default();
     for it in new {
         all.retain(|old| old["type"] != it["type"]);
-        all.push(it.clone());
+        if it["$patch"] != "delete" {
+            all.push(it.clone());
+        }
     }
     Value::Array(all)
 }
