@@ -56,6 +56,15 @@ impl Message {
         self
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What was written after the first `from` bytes.
+    pub(super) fn since(&self, from: usize) -> &[u8] {
+        self.bytes.get(from..).unwrap_or(&[])
+    }
+
     /// The bytes to send, with their length, the sequence number and further flags filled in.
     pub(super) fn finish(mut self, sequence: u32, flags: u16) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);

@@ -8,9 +8,12 @@ mod link; // links: find, make, change, remove
 mod message; // attributes, written and read
 pub mod nft; // tables, rules and sets of nf_tables
 mod route; // routes
+mod rule; // which routing table for which packets
 mod socket; // requests and answers
+pub mod traffic; // queues that hold packets back
 
-pub use addr::Address;
-pub use link::{Link, LinkChange, Mac, Veth};
+pub use addr::{Address, AddressOptions};
+pub use link::{Link, LinkChange, LinkKind, Mac, NewLink, PortVlans, Veth};
 pub use route::RouteSpec;
+pub use rule::RuleSpec;
 pub use socket::{Netlink, NetlinkError};

@@ -7,6 +7,7 @@ use crate::address::Cidr;
 use std::net::IpAddr;
 
 const NEW_ROUTE: u16 = 24;
+const DEL_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
@@ -48,52 +49,50 @@ pub struct RouteSpec {
 impl Netlink {
     /// Adds a route; there already is an error.
     pub fn add_route(&self, route: &RouteSpec) -> Result<(), NetlinkError> {
-        let universe = route.gateway.is_some() || !route.dst.is_ipv4();
-        let scope = route.scope.unwrap_or(if universe { SCOPE_UNIVERSE } else { SCOPE_LINK });
-        let table = route.table.unwrap_or(TABLE_MAIN);
-        let short_table = u8::try_from(table).unwrap_or(0);
-        let fixed = [
-            family(route.dst),
-            route.dst.prefix(),
-            0,
-            0,
-            short_table,
-            PROTOCOL_BOOT,
-            scope,
-            UNICAST,
-            0,
-            0,
-            0,
-            0,
-        ];
-        let mut message = Message::new(NEW_ROUTE, CREATE | EXCLUSIVE, &fixed);
-        if route.dst.prefix() > 0 {
-            message.attr(DST, &ip_bytes(route.dst.network().addr()));
-        }
-        if let Some(gateway) = route.gateway {
-            message.attr(GATEWAY, &ip_bytes(gateway));
-        }
-        message.attr_u32(OIF, route.link).attr_u32(TABLE, table);
-        if route.priority > 0 {
-            message.attr_u32(PRIORITY, route.priority);
-        }
-        if route.mtu > 0 || route.advmss > 0 {
-            message.nest(METRICS, &[], |metrics| {
-                for (kind, value) in [(METRIC_MTU, route.mtu), (METRIC_ADVMSS, route.advmss)] {
-                    if value > 0 {
-                        metrics.attr_u32(kind, value);
-                    }
-                }
-            });
-        }
+        let message = write(NEW_ROUTE, CREATE | EXCLUSIVE, route);
         let via = route.gateway.map(|it| format!(" through {it}")).unwrap_or_default();
         self.change(message, || format!("add route to {}{via}", route.dst))
+    }
+
+    /// Removes a route.
+    pub fn delete_route(&self, route: &RouteSpec) -> Result<(), NetlinkError> {
+        self.change(write(DEL_ROUTE, 0, route), || format!("remove the route to {}", route.dst))
     }
 
     /// All unicast routes of all tables, local ones excepted.
     pub fn routes(&self) -> Result<Vec<RouteSpec>, NetlinkError> {
         self.dump(|| Message::new(GET_ROUTE, 0, &[0; 12]), || "list routes".into(), read)
     }
+}
+
+fn write(kind: u16, flags: u16, route: &RouteSpec) -> Message {
+    let universe = route.gateway.is_some() || !route.dst.is_ipv4();
+    let scope = route.scope.unwrap_or(if universe { SCOPE_UNIVERSE } else { SCOPE_LINK });
+    let table = route.table.unwrap_or(TABLE_MAIN);
+    let short_table = u8::try_from(table).unwrap_or(0);
+    let fixed =
+        [family(route.dst), route.dst.prefix(), 0, 0, short_table, PROTOCOL_BOOT, scope, UNICAST, 0, 0, 0, 0];
+    let mut message = Message::new(kind, flags, &fixed);
+    if route.dst.prefix() > 0 {
+        message.attr(DST, &ip_bytes(route.dst.network().addr()));
+    }
+    if let Some(gateway) = route.gateway {
+        message.attr(GATEWAY, &ip_bytes(gateway));
+    }
+    message.attr_u32(OIF, route.link).attr_u32(TABLE, table);
+    if route.priority > 0 {
+        message.attr_u32(PRIORITY, route.priority);
+    }
+    if route.mtu > 0 || route.advmss > 0 {
+        message.nest(METRICS, &[], |metrics| {
+            for (kind, value) in [(METRIC_MTU, route.mtu), (METRIC_ADVMSS, route.advmss)] {
+                if value > 0 {
+                    metrics.attr_u32(kind, value);
+                }
+            }
+        });
+    }
+    message
 }
 
 fn read(body: &[u8]) -> Option<RouteSpec> {

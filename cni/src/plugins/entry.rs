@@ -1,8 +1,14 @@
 //! From the process to a plugin and back: name, environment, input; result or error on standard output.
 
-use super::{bridge::Bridge, host_local::HostLocal, loopback::Loopback, portmap::Portmap};
+use super::{
+    bandwidth, bridge, dummy, firewall, fixed, flannel, host_device, host_local, ipvlan, loopback, macvlan,
+    portmap, ptp, sbr, tuning, vlan,
+};
+use crate::netlink::Mac;
 use crate::netns::Netns;
-use crate::spec::{AddResult, CniError, Code, Command, Common, Explain, Request, SUPPORTED, Version};
+use crate::spec::{
+    AddResult, AttachmentId, CniError, Code, Command, Common, Explain, Request, SUPPORTED, Version,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -12,28 +18,64 @@ use std::process::ExitCode;
 /// The plugins that we have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
+    /// Traffic held to a rate.
+    Bandwidth,
     /// A bridge on the host, a link pair per container.
     Bridge,
+    /// A link that leads nowhere.
+    Dummy,
+    /// Packets of containers past the host's firewall.
+    Firewall,
+    /// Another plugin, configured by what flannel found out.
+    Flannel,
+    /// A device of the host, moved into the container.
+    HostDevice,
     /// Addresses from ranges, leased in files.
     HostLocal,
+    /// A link of its own on a device of the host, told apart by address.
+    Ipvlan,
     /// The container's own lo.
     Loopback,
+    /// A link of its own on a device of the host, told apart by hardware address.
+    Macvlan,
     /// Ports of the host that lead to containers.
     Portmap,
+    /// A link pair, routed.
+    Ptp,
+    /// Routing by source address.
+    Sbr,
+    /// Addresses as they are written in the configuration.
+    Static,
+    /// Settings of an interface.
+    Tuning,
+    /// The packets with one VLAN tag of a device of the host.
+    Vlan,
 }
 
 impl Kind {
-    /// All plugins.
-    pub const ALL: [Kind; 4] = [Kind::Bridge, Kind::HostLocal, Kind::Loopback, Kind::Portmap];
+    /// All plugins, by name.
+    pub const ALL: [Kind; 16] = [
+        Kind::Bandwidth,
+        Kind::Bridge,
+        Kind::Dummy,
+        Kind::Firewall,
+        Kind::Flannel,
+        Kind::HostDevice,
+        Kind::HostLocal,
+        Kind::Ipvlan,
+        Kind::Loopback,
+        Kind::Macvlan,
+        Kind::Portmap,
+        Kind::Ptp,
+        Kind::Sbr,
+        Kind::Static,
+        Kind::Tuning,
+        Kind::Vlan,
+    ];
 
     /// The name of the binary, as configurations have it in `type`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::Bridge => "bridge",
-            Kind::HostLocal => "host-local",
-            Kind::Loopback => "loopback",
-            Kind::Portmap => "portmap",
-        }
+        self.entry().0
     }
 
     /// The plugin of that name.
@@ -41,12 +83,24 @@ impl Kind {
         Kind::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 
-    fn plugin(self) -> &'static dyn Plugin {
+    fn entry(self) -> (&'static str, &'static dyn Plugin) {
         match self {
-            Kind::Bridge => &Bridge,
-            Kind::HostLocal => &HostLocal,
-            Kind::Loopback => &Loopback,
-            Kind::Portmap => &Portmap,
+            Kind::Bandwidth => ("bandwidth", &bandwidth::Bandwidth),
+            Kind::Bridge => ("bridge", &bridge::Bridge),
+            Kind::Dummy => ("dummy", &dummy::Dummy),
+            Kind::Firewall => ("firewall", &firewall::Firewall),
+            Kind::Flannel => ("flannel", &flannel::Flannel),
+            Kind::HostDevice => ("host-device", &host_device::HostDevice),
+            Kind::HostLocal => ("host-local", &host_local::HostLocal),
+            Kind::Ipvlan => ("ipvlan", &ipvlan::Ipvlan),
+            Kind::Loopback => ("loopback", &loopback::Loopback),
+            Kind::Macvlan => ("macvlan", &macvlan::Macvlan),
+            Kind::Portmap => ("portmap", &portmap::Portmap),
+            Kind::Ptp => ("ptp", &ptp::Ptp),
+            Kind::Sbr => ("sbr", &sbr::Sbr),
+            Kind::Static => ("static", &fixed::Static),
+            Kind::Tuning => ("tuning", &tuning::Tuning),
+            Kind::Vlan => ("vlan", &vlan::Vlan),
         }
     }
 }
@@ -104,6 +158,18 @@ impl Call<'_> {
         })
     }
 
+    /// Which container's which interface.
+    pub fn attachment(&self) -> AttachmentId {
+        AttachmentId { container_id: self.request.container_id.clone(), ifname: self.request.ifname.clone() }
+    }
+
+    /// The hardware address that is asked for: by the runtime, else by `args` of the configuration, else by CNI_ARGS.
+    pub fn wanted_mac(&self, from_args: Option<String>) -> Result<Option<Mac>, CniError> {
+        let text = self.common.runtime_config.mac.clone().or(from_args);
+        let text = text.or_else(|| self.request.arg("MAC").map(str::to_owned)).filter(|it| !it.is_empty());
+        text.map(|it| it.parse()).transpose().map_err(|err: String| CniError::new(Code::InvalidConfig, err))
+    }
+
     /// The namespace's path as results name it.
     pub fn sandbox(&self) -> String {
         self.request.netns.as_deref().map(|path| path.display().to_string()).unwrap_or_default()
@@ -128,7 +194,7 @@ pub fn call(kind: Kind, request: &Request) -> Result<Option<Value>, CniError> {
     let version = common.version()?;
     common.validate_name()?;
     allowed(request.command, version)?;
-    let (plugin, call) = (kind.plugin(), Call { request, common });
+    let (plugin, call) = (kind.entry().1, Call { request, common });
     match request.command {
         Command::Add => return plugin.add(&call).map(|result| Some(result.to_json(version))),
         Command::Del => plugin.del(&call)?,

@@ -18,6 +18,15 @@ pub(super) fn add(from: &Call) -> Result<AddResult, CniError> {
     result.map_err(|err| err.and(del(from)))
 }
 
+/// Refuses a configuration that asks for no addresses, where a link without them makes no sense.
+pub(super) fn must_be_configured(from: &Call) -> Result<(), CniError> {
+    if !from.common.ipam.kind.is_empty() {
+        return Ok(());
+    }
+    let kind = &from.common.kind;
+    Err(CniError::new(Code::InvalidConfig, format!("{kind} needs ipam, which gives it addresses")))
+}
+
 /// Gives the addresses back.
 pub(super) fn del(from: &Call) -> Result<(), CniError> {
     delegate(from, Command::Del).map(drop)
@@ -33,12 +42,16 @@ fn delegate(from: &Call, command: Command) -> Result<Option<serde_json::Value>, 
     if name.is_empty() {
         return Ok(None);
     }
-    let request = Request { command, ..from.request.clone() };
+    run(name, &Request { command, ..from.request.clone() })
+}
+
+/// Calls another plugin.
+pub(super) fn run(name: &str, request: &Request) -> Result<Option<serde_json::Value>, CniError> {
     let binary = exec::find(name, &request.path)?;
     match Kind::parse(name) {
         // The same binary: a call instead of a process.
-        Some(kind) if is_ourselves(&binary) => call(kind, &request),
-        _ => exec::exec(&binary, &request, exec::DEADLINE),
+        Some(kind) if is_ourselves(&binary) => call(kind, request),
+        _ => exec::exec(&binary, request, exec::DEADLINE),
     }
 }
 

@@ -62,17 +62,9 @@ impl Plugin for Loopback {
 
 fn switch(up: bool) -> Result<(Link, Vec<Cidr>), NetlinkError> {
     let netlink = Netlink::open()?;
-    let link = netlink.link(NAME)?.unwrap_or(Link {
-        index: 1, // the kernel makes it first in every namespace
-        name: NAME.into(),
-        kind: String::new(),
-        mac: None,
-        mtu: 0,
-        up: false,
-        promisc: false,
-        master: None,
-        peer: None,
-    });
+    // The kernel makes it first in every namespace.
+    let first = || Link { index: 1, name: NAME.into(), ..Link::default() };
+    let link = netlink.link(NAME)?.unwrap_or_else(first);
     netlink.change_link(link.index, &LinkChange { up: Some(up), ..LinkChange::default() })?;
     let addresses = netlink.addresses(link.index)?.into_iter().map(|address| address.cidr).collect();
     Ok((link, addresses))

@@ -1,6 +1,8 @@
 //! What plugins share in nftables: one table of ours, whose elements carry the attachment they belong to.
 
-use crate::netlink::nft::{Batch, Element, Expr, Family, Selector, Set, elements as list};
+use crate::netlink::nft::{
+    Batch, Element, Expr, Family, Hook, Rule, Selector, Set, are_there, elements as list,
+};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::spec::{AttachmentId, CniError, Code, Explain};
 
@@ -45,36 +47,93 @@ pub fn purge() -> Result<(), CniError> {
     Ok(())
 }
 
-/// Sets of our table in one family, and a way to them.
+/// A part of our table: what one plugin keeps there.
+pub(super) struct Part {
+    pub(super) family: Family,
+    pub(super) sets: &'static [&'static Set],
+    pub(super) chains: &'static [(&'static str, Option<Hook>)],
+    pub(super) rules: fn() -> Vec<Rule>,
+}
+
+impl Part {
+    /// The part without elements; making it again changes nothing.
+    fn define(&self, batch: &mut Batch) {
+        batch.table();
+        for set in self.sets {
+            batch.set(set);
+        }
+        for (name, hook) in self.chains {
+            batch.chain(name, *hook).flush(name);
+        }
+        for rule in (self.rules)() {
+            batch.rule(&rule);
+        }
+    }
+}
+
+/// A way to a part of our table.
+///
+/// The kernel makes a process that removed something wait at its end, until no packet can see it any more: this
+/// costs more than all other work, so nothing is removed that need not be.
 pub(super) struct Rules {
     netlink: Netlink,
-    family: Family,
-    sets: &'static [&'static Set],
+    part: &'static Part,
 }
 
 impl Rules {
-    /// Opens the way to `sets`, in the calling thread's namespace.
-    pub(super) fn open(family: Family, sets: &'static [&'static Set]) -> Result<Rules, CniError> {
+    /// Opens the way to `part`, in the calling thread's namespace.
+    pub(super) fn open(part: &'static Part) -> Result<Rules, CniError> {
         let netlink = Netlink::open_netfilter().explain(Code::Network, || "talk to nf_tables".into())?;
-        Ok(Rules { netlink, family, sets })
+        Ok(Rules { netlink, part })
     }
 
-    /// An empty transaction on the table.
-    pub(super) fn batch(&self) -> Batch {
-        Batch::new(self.family, TABLE)
+    /// Adds elements, in one transaction with whatever of the part is missing. One of a map that is there with
+    /// another value is an error; one of a set is replaced: it was left by an ADD whose DEL never came.
+    pub(super) fn add(&self, elements: &[Element]) -> Result<(), NetlinkError> {
+        if self.is_defined()? {
+            let mut batch = self.batch();
+            for element in elements {
+                batch.add_new(element);
+            }
+            match self.commit(batch) {
+                Err(err) if err.is_exists() || err.is_not_found() => {}
+                done => return done,
+            }
+        }
+        let mut batch = self.batch();
+        self.part.define(&mut batch);
+        for element in elements {
+            if element.set.value.is_empty() {
+                batch.replace(element)
+            } else {
+                batch.add(element)
+            };
+        }
+        self.commit(batch)
+    }
+
+    fn is_defined(&self) -> Result<bool, NetlinkError> {
+        are_there(&self.netlink, self.at(), &(self.part.rules)())
+    }
+
+    fn at(&self) -> Selector<'static> {
+        Selector { family: self.part.family, table: TABLE }
+    }
+
+    fn batch(&self) -> Batch {
+        Batch::new(self.part.family, TABLE)
     }
 
     /// Makes the changes, all or none.
-    pub(super) fn commit(&self, batch: Batch) -> Result<(), NetlinkError> {
+    fn commit(&self, batch: Batch) -> Result<(), NetlinkError> {
         batch.commit(&self.netlink)
     }
 
     /// The elements of the sets; none when the table is not there.
     pub(super) fn elements(&self) -> Result<Vec<Element>, CniError> {
-        let at = Selector { family: self.family, table: TABLE };
         let mut all = Vec::new();
-        for set in self.sets {
-            let found = list(&self.netlink, at, set);
+        for set in self.part.sets {
+            let found = list(&self.netlink, self.at(), set);
             all.extend(found.explain(Code::Network, || format!("list nftables table {TABLE}"))?);
         }
         Ok(all)

@@ -53,6 +53,24 @@ pub struct RuntimeConfig {
     /// Ports of the host that lead to the container.
     #[serde(deserialize_with = "null_is_default")]
     pub port_mappings: Vec<PortMapping>,
+    /// Name servers that the container shall use.
+    #[serde(deserialize_with = "null_is_default")]
+    pub dns: RuntimeDns,
+}
+
+/// Name servers, as runtimes spell them.
+#[derive(Deserialize, Debug, Default)]
+#[serde(default)]
+pub struct RuntimeDns {
+    /// Addresses of the servers.
+    #[serde(deserialize_with = "null_is_default")]
+    pub servers: Vec<String>,
+    /// Domains to search for short names.
+    #[serde(deserialize_with = "null_is_default")]
+    pub searches: Vec<String>,
+    /// Options of the resolver.
+    #[serde(deserialize_with = "null_is_default")]
+    pub options: Vec<String>,
 }
 
 /// One port of the host that leads to a port of the container.
@@ -145,6 +163,20 @@ impl Common {
     /// What the plugins before this one made.
     pub fn prev_result(&self) -> Result<Option<AddResult>, CniError> {
         self.prev_result.as_ref().map(AddResult::from_json).transpose()
+    }
+
+    /// Name servers: the runtime's, else the configuration's, else those that came with the addresses.
+    pub fn dns_or(&self, given: &Dns) -> Dns {
+        let asked = &self.runtime_config.dns;
+        if !asked.servers.is_empty() || !asked.searches.is_empty() || !asked.options.is_empty() {
+            return Dns {
+                nameservers: asked.servers.clone(),
+                search: asked.searches.clone(),
+                options: asked.options.clone(),
+                ..Dns::default()
+            };
+        }
+        if self.dns.is_empty() { given.clone() } else { self.dns.clone() }
     }
 
     /// Attachments that GC must leave alone; both spellings of the key are in use.

@@ -136,7 +136,9 @@ fn refusals_have_codes_and_leave_nothing() {
     check("/no/such/netns", json!({}), 3, "no network namespace at /no/such/netns");
     check(&container.path(), json!({}), 4, "interface eth0 already");
     check(&free.path(), json!({"bridge": "x0"}), 100, "x0 exists already, but is veth instead of a bridge");
-    check(&free.path(), json!({"vlan": 5}), 2, "vlan is not supported");
+    check(&free.path(), json!({"vlan": 4095}), 7, "vlan 4095 is not from 1 to 4094");
+    check(&free.path(), json!({"vlanTrunk": [{"minID": 5}]}), 7, "minID and maxID together");
+    check(&free.path(), json!({"ipMasq": true, "ipMasqBackend": "x"}), 7, "is unknown");
     check(&free.path(), json!({"hairpinMode": true, "promiscMode": true}), 7, "exclude each other");
     check(&free.path(), json!({"cniVersion": "9.9.9"}), 1, "9.9.9");
     check(&free.path(), json!({"name": "a/b"}), 7, "network name");
@@ -268,4 +270,64 @@ fn loopback_goes_up_and_versions_are_told() {
     assert_eq!(err.unwrap_err()["code"], 1);
     let versions = world.act("VERSION", "", "", &conf).unwrap();
     assert_eq!(versions["supportedVersions"].as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn a_container_cannot_send_as_another() {
+    let world = World::new();
+    let (one, two) = (Namespace::new(), Namespace::new());
+    let conf = world.bridge_conf(&json!({"macspoofchk": true}));
+    let result = world.add("one", &one, &conf).unwrap();
+    world.add("two", &two, &conf).unwrap();
+    assert!(one.reaches("10.77.0.3"));
+    let with = with_result(&conf, &result);
+    world.act("CHECK", "one", &one.path(), &with).unwrap();
+    one.run("ip link set eth0 address 02:00:00:00:00:66");
+    assert!(one.is_cut_off_from("10.77.0.3"), "another hardware address does not get through");
+    let mac = result["interfaces"][2]["mac"].as_str().unwrap();
+    one.run(&format!("ip link set eth0 address {mac}"));
+    assert!(one.reaches("10.77.0.3"));
+    world.host.run("nft flush set bridge coracle_cni guarded");
+    assert_eq!(world.act("CHECK", "one", &one.path(), &with).unwrap_err()["code"], 101);
+    let mut gc = conf.clone();
+    gc["cni.dev/valid-attachments"] = json!([{"containerID": "two", "ifname": "eth0"}]);
+    world.act("GC", "", "", &gc).unwrap();
+    assert!(!world.host.run("nft list table bridge coracle_cni").contains(mac));
+    world.del("one", &one.path(), &conf).unwrap();
+    world.del("two", &two.path(), &conf).unwrap();
+    assert_eq!(footprint(&world, "net"), "");
+}
+
+#[test]
+fn vlans() {
+    let world = World::new();
+    let (one, two, other) = (Namespace::new(), Namespace::new(), Namespace::new());
+    let conf = |id: u16| world.bridge_conf(&json!({"vlan": id, "preserveDefaultVlan": false}));
+    if !world.host.try_run("ip link add probe type bridge vlan_filtering 1 && ip link del probe").0 {
+        let err = world.add("one", &one, &conf(5)).unwrap_err();
+        let wanted = "this kernel's bridges know no VLANs: cannot create bridge br0";
+        assert_eq!((&err["code"], err["msg"].as_str()), (&json!(100), Some(wanted)));
+        assert_eq!(footprint(&world, "net"), "");
+        return crate::world::not_run("bridge vlan, vlanTrunk, preserveDefaultVlan", wanted);
+    }
+    let result = world.add("one", &one, &conf(5)).unwrap();
+    world.add("two", &two, &conf(5)).unwrap();
+    world
+        .add(
+            "other",
+            &other,
+            &world.bridge_conf(&json!({"vlan": 6, "isGateway": false,
+        "vlanTrunk": [{"id": 7}, {"minID": 10, "maxID": 12}]})),
+        )
+        .unwrap();
+    assert!(one.reaches("10.77.0.3"));
+    assert!(one.reaches("10.77.0.1"));
+    assert!(world.host.run("ip addr show br0.5").contains("10.77.0.1/24"));
+    assert!(one.is_cut_off_from("10.77.0.4"), "another VLAN");
+    let ports = world.host.run("bridge vlan show");
+    assert!(ports.contains("10-12") || ports.contains("\t11") || ports.contains(" 11"), "{ports}");
+    world.act("CHECK", "one", &one.path(), &with_result(&conf(5), &result)).unwrap();
+    for (id, container) in [("one", &one), ("two", &two), ("other", &other)] {
+        world.del(id, &container.path(), &conf(5)).unwrap();
+    }
 }

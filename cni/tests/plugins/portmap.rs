@@ -1,7 +1,7 @@
 use crate::world::{Namespace, World, footprint, with_result};
 use serde_json::{Value, json};
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// A host with an address, a client outside, a container behind a mapping.
@@ -34,7 +34,7 @@ fn setup(extra: &Value, mappings: &Value) -> Setup {
 
 /// Connects; who the listener in the container believes it was.
 fn reach(setup: &Setup, from: &Namespace, to: &str) -> Option<String> {
-    let listener = setup.container.enter(|| TcpListener::bind("0.0.0.0:80").unwrap());
+    let listener = setup.container.listen("0.0.0.0:80");
     let to: SocketAddr = to.parse().unwrap();
     let mut stream = from.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(1))).ok()?;
     let (server, peer) = listener.accept().unwrap();

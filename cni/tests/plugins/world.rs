@@ -3,10 +3,12 @@
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Folder of the distribution's reference plugins.
@@ -32,6 +34,20 @@ impl Namespace {
         coracle_cni::netns::enter(&self.0, work).unwrap()
     }
 
+    /// Listens inside. The port may be in use for a moment more: a child of another test, which has not
+    /// yet become another program, still has the listener that was there before.
+    pub fn listen(&self, addr: &str) -> TcpListener {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.enter(|| TcpListener::bind(addr)) {
+                Err(err) if err.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    std::thread::yield_now();
+                }
+                bound => return bound.unwrap(),
+            }
+        }
+    }
+
     /// Runs a command inside; it must succeed.
     pub fn run(&self, line: &str) -> String {
         let (ok, text) = self.try_run(line);
@@ -46,6 +62,24 @@ impl Namespace {
             let text = [output.stdout, output.stderr].concat();
             (output.status.success(), String::from_utf8_lossy(&text).into_owned())
         })
+    }
+
+    /// Does an address answer? It says at least that nobody listens at the port.
+    pub fn reaches(&self, addr: &str) -> bool {
+        self.answers(addr, Duration::from_secs(5))
+    }
+
+    /// True when an address does not answer in the time that it would take many times over.
+    pub fn is_cut_off_from(&self, addr: &str) -> bool {
+        !self.answers(addr, Duration::from_secs(1))
+    }
+
+    fn answers(&self, addr: &str, limit: Duration) -> bool {
+        let target = SocketAddr::new(addr.parse().unwrap(), 9);
+        match self.enter(|| TcpStream::connect_timeout(&target, limit)) {
+            Ok(_) => true,
+            Err(err) => err.kind() == ErrorKind::ConnectionRefused,
+        }
     }
 
     pub fn json(&self, line: &str) -> Value {
@@ -74,7 +108,11 @@ impl World {
     pub fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
         let bin = dir.path().join("bin");
-        coracle_cni::install::install_from(Path::new(env!("CARGO_BIN_EXE_coracle-cni")), &bin).unwrap();
+        // Links, not copies: a file that another test's child still has open for writing cannot be run.
+        std::fs::create_dir(&bin).unwrap();
+        for kind in coracle_cni::plugins::Kind::ALL {
+            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_coracle-cni"), bin.join(kind.as_str())).unwrap();
+        }
         let host = Namespace::new();
         host.run("ip link set lo up");
         World { host, path: bin.display().to_string(), dir }
@@ -108,8 +146,21 @@ impl World {
         conf
     }
 
+    /// A network of one plugin.
+    pub fn conf(&self, plugin: &str, ipam: &Value, extra: &Value) -> Value {
+        let mut conf = json!({"cniVersion": "1.1.0", "name": "net", "type": plugin, "ipam": ipam});
+        for (key, value) in extra.as_object().unwrap() {
+            conf[key] = value.clone();
+        }
+        conf
+    }
+
     /// Calls a plugin: what it printed, or the error it printed.
     pub fn call(&self, call: &Call, conf: &Value) -> Result<Value, Value> {
+        self.call_with(call, conf, &[])
+    }
+
+    fn call_with(&self, call: &Call, conf: &Value, env: &[(&str, &str)]) -> Result<Value, Value> {
         let binary = self.path.split(':').map(|dir| Path::new(dir).join(call.plugin)).find(|it| it.exists());
         let mut command = Command::new(binary.expect("the plugin is in the path"));
         command
@@ -118,7 +169,8 @@ impl World {
             .env("CNI_NETNS", &call.netns)
             .env("CNI_IFNAME", "eth0")
             .env("CNI_ARGS", call.args)
-            .env("CNI_PATH", &self.path);
+            .env("CNI_PATH", &self.path)
+            .envs(env.iter().copied());
         let limit = Duration::from_secs(60);
         let text = conf.to_string();
         let output = self.host.enter(|| coracle_cni::process::run(command, text.as_bytes(), limit).unwrap());
@@ -147,8 +199,20 @@ impl World {
     }
 
     pub fn act(&self, command: &str, id: &str, netns: &str, conf: &Value) -> Result<Value, Value> {
+        self.act_with(command, id, netns, conf, &[])
+    }
+
+    /// As [`World::act`], with more in the environment.
+    pub fn act_with(
+        &self,
+        command: &str,
+        id: &str,
+        netns: &str,
+        conf: &Value,
+        env: &[(&str, &str)],
+    ) -> Result<Value, Value> {
         let plugin = conf["type"].as_str().unwrap();
-        self.call(&Call { command, plugin, id, netns: netns.into(), args: "" }, conf)
+        self.call_with(&Call { command, plugin, id, netns: netns.into(), args: "" }, conf, env)
     }
 }
 
@@ -169,4 +233,10 @@ pub fn footprint(world: &World, network: &str) -> String {
     let links = world.host.run("ip -br link show type veth | cut -d@ -f1");
     let rules = world.host.run("nft list ruleset | grep -F elements || true");
     format!("{links}{rules}{}", world.leases(network).join(" "))
+}
+
+/// Says that a test could not go on, past the harness, which keeps to itself what passing tests print.
+pub fn not_run(what: &str, why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {what}: {why}");
 }

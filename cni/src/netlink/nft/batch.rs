@@ -1,7 +1,7 @@
 //! Changes that the kernel makes together, or not at all.
 
 use super::element::Element;
-use super::expr::Expr;
+use super::rule::Rule;
 use super::set::Set;
 use super::{
     DEL_ELEMENT, DEL_RULE, DEL_TABLE, Family, LIST_ITEM, NEW_CHAIN, NEW_ELEMENT, NEW_RULE, NEW_SET,
@@ -11,6 +11,7 @@ use crate::netlink::message::Message;
 use crate::netlink::socket::{Netlink, NetlinkError};
 
 const CREATE: u16 = 0x400;
+const EXCLUSIVE: u16 = 0x200;
 const APPEND: u16 = 0x800;
 const OF_TABLE: u16 = 1;
 
@@ -103,11 +104,14 @@ impl Batch {
     }
 
     /// Appends a rule.
-    pub fn rule(&mut self, chain: &str, steps: &[Expr]) -> &mut Batch {
-        self.push(NEW_RULE, CREATE | APPEND, format!("add a rule to nftables chain {chain}"), |message| {
-            message.attr_text(2, chain);
-            message.nest(4, &[], |list| steps.iter().for_each(|step| step.write(list)));
-        })
+    pub fn rule(&mut self, rule: &Rule) -> &mut Batch {
+        let say = format!("add a rule to nftables chain {}", rule.chain);
+        self.push(NEW_RULE, CREATE | APPEND, say, |message| rule.write(message))
+    }
+
+    /// Adds an element; any with the same key there already is an error.
+    pub fn add_new(&mut self, element: &Element) -> &mut Batch {
+        self.element(NEW_ELEMENT, CREATE | EXCLUSIVE, format!("add {element}"), element, true)
     }
 
     /// Adds an element; the same one there already is fine, and keeps its comment.

@@ -4,11 +4,13 @@
 mod batch; // changes that the kernel makes together, or not at all
 mod element; // what a set holds, and whose it is
 mod expr; // one step of a rule
+mod rule; // what a chain has, and whether it is what we would write
 mod set; // sets and maps, and how their fields lie in memory
 
 pub use batch::{Batch, Hook};
 pub use element::{Element, Selector, elements};
 pub use expr::Expr;
+pub use rule::{Rule, are_there};
 pub use set::{Datum, Field, Set};
 
 /// Which packets a table sees.
@@ -34,6 +36,7 @@ const NEW_TABLE: u16 = SUBSYSTEM;
 const DEL_TABLE: u16 = SUBSYSTEM | 2;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const NEW_RULE: u16 = SUBSYSTEM | 6;
+const GET_RULE: u16 = SUBSYSTEM | 7;
 const DEL_RULE: u16 = SUBSYSTEM | 8;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENT: u16 = SUBSYSTEM | 12;

@@ -1,10 +1,11 @@
 //! Options of `bridge`, checked.
 
+use super::vlans::{Trunk, Vlans};
 use crate::netlink::Mac;
 use crate::plugins::Call;
+use crate::plugins::masquerade::Backend;
 use crate::spec::{CniError, Code};
 use serde::Deserialize;
-use serde_json::Value;
 
 /// What the configuration asks for.
 pub(super) struct Conf {
@@ -12,13 +13,16 @@ pub(super) struct Conf {
     pub(super) is_gateway: bool,
     pub(super) is_default_gateway: bool,
     pub(super) force_address: bool,
-    pub(super) ip_masq: bool,
+    pub(super) masquerade: Option<Backend>,
     pub(super) mtu: Option<u32>,
     pub(super) hairpin: bool,
     pub(super) promisc: bool,
     pub(super) enable_dad: bool,
     pub(super) isolated: bool,
     pub(super) container_up: bool,
+    pub(super) vlans: Option<Vlans>,
+    /// Frames with another's hardware address are dropped.
+    pub(super) spoof_check: bool,
     /// The hardware address that the container asks for.
     pub(super) mac: Option<Mac>,
 }
@@ -36,7 +40,8 @@ struct Raw {
     hairpin_mode: bool,
     promisc_mode: bool,
     vlan: i64,
-    vlan_trunk: Option<Vec<Value>>,
+    vlan_trunk: Option<Vec<Trunk>>,
+    preserve_default_vlan: Option<bool>,
     macspoofchk: bool,
     enabledad: bool,
     port_isolation: bool,
@@ -60,7 +65,7 @@ impl Conf {
     /// Reads and checks the configuration of a call.
     pub(super) fn read(call: &Call) -> Result<Conf, CniError> {
         let raw: Raw = call.conf()?;
-        refuse_unsupported(&raw)?;
+        let backend = Backend::parse(raw.ip_masq_backend.as_deref())?;
         let invalid = |msg: &str| Err(CniError::new(Code::InvalidConfig, msg));
         if raw.hairpin_mode && raw.promisc_mode {
             return invalid("hairpinMode and promiscMode exclude each other");
@@ -71,41 +76,26 @@ impl Conf {
         if raw.mtu > 65_535 {
             return invalid("mtu is larger than 65535");
         }
-        let from_args = raw.args.and_then(|args| args.cni).and_then(|cni| cni.mac);
-        let mac = call.common.runtime_config.mac.clone().or(from_args);
-        let mac = mac.or_else(|| call.request.arg("MAC").map(str::to_owned)).filter(|text| !text.is_empty());
-        let mac = mac
-            .map(|text| text.parse())
-            .transpose()
-            .map_err(|err: String| CniError::new(Code::InvalidConfig, err))?;
+        let mac = call.wanted_mac(raw.args.and_then(|args| args.cni).and_then(|cni| cni.mac))?;
         Ok(Conf {
             bridge: raw.bridge.filter(|name| !name.is_empty()).unwrap_or_else(|| "cni0".into()),
             is_gateway: raw.is_gateway || raw.is_default_gateway,
             is_default_gateway: raw.is_default_gateway,
             force_address: raw.force_address,
-            ip_masq: raw.ip_masq,
+            masquerade: raw.ip_masq.then_some(backend),
             mtu: Some(raw.mtu).filter(|mtu| *mtu > 0),
             hairpin: raw.hairpin_mode,
             promisc: raw.promisc_mode,
             enable_dad: raw.enabledad,
             isolated: raw.port_isolation,
             container_up: !raw.disable_container_interface,
+            vlans: Vlans::read(
+                raw.vlan,
+                raw.vlan_trunk.as_deref().unwrap_or_default(),
+                raw.preserve_default_vlan.unwrap_or(true),
+            )?,
+            spoof_check: raw.macspoofchk,
             mac,
         })
     }
-}
-
-fn refuse_unsupported(raw: &Raw) -> Result<(), CniError> {
-    let field = if raw.vlan != 0 {
-        "vlan"
-    } else if raw.vlan_trunk.as_ref().is_some_and(|trunk| !trunk.is_empty()) {
-        "vlanTrunk"
-    } else if raw.macspoofchk {
-        "macspoofchk"
-    } else if raw.ip_masq && !matches!(raw.ip_masq_backend.as_deref(), None | Some("" | "nftables")) {
-        "ipMasqBackend other than \"nftables\""
-    } else {
-        return Ok(());
-    };
-    Err(CniError::new(Code::UnsupportedField, format!("bridge: {field} is not supported")))
 }

@@ -2,7 +2,7 @@
 
 use super::conf::Conf;
 use crate::address::Cidr;
-use crate::netlink::{Link, LinkChange, Mac, Netlink};
+use crate::netlink::{Link, LinkChange, LinkKind, Mac, Netlink, NewLink};
 use crate::spec::{CniError, Code, Explain, IpConfig};
 use crate::sysctl;
 use std::io::Read;
@@ -27,8 +27,15 @@ pub(super) fn ensure_bridge(host: &Netlink, conf: &Conf) -> Result<Link, CniErro
     let say = || format!("set up bridge {name}");
     if find_bridge(host, name)?.is_none() {
         let mac = random_mac().explain(Code::Io, || "read random bytes".into())?;
-        match host.create_bridge(name, mac, conf.mtu) {
+        let kind = LinkKind::Bridge { vlans: conf.vlans.is_some() };
+        match host.create_link(&NewLink { name, kind, mtu: conf.mtu, mac: Some(mac), netns: None }) {
             Err(err) if err.is_exists() => {} // another ADD was faster
+            Err(err) if err.is_unsupported() && conf.vlans.is_some() => {
+                let msg = format!("this kernel's bridges know no VLANs: cannot create bridge {name}");
+                return Err(
+                    CniError::new(Code::Network, msg).details("vlan and vlanTrunk need vlan_filtering")
+                );
+            }
             made => made.explain(Code::Network, say)?,
         }
     }
@@ -38,6 +45,9 @@ pub(super) fn ensure_bridge(host: &Netlink, conf: &Conf) -> Result<Link, CniErro
             format!("bridge {name} was removed by somebody else"),
         ));
     };
+    if conf.vlans.is_some() {
+        host.heed_vlans(bridge.index).explain(Code::Network, say)?;
+    }
     if !bridge.up || (conf.promisc && !bridge.promisc) {
         // Nobody has to announce the gateway's address twice, nor to accept one from a router.
         for (setting, value) in [("accept_ra", "0"), ("accept_dad", "0")] {

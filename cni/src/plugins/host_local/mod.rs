@@ -22,20 +22,20 @@ impl Plugin for HostLocal {
             None => Dns::default(),
         };
         let leases = Leases::lock(&conf.dir)?;
-        let ips = lease_all(&conf, &leases, &attachment(call))?;
+        let ips = lease_all(&conf, &leases, &call.attachment())?;
         Ok(AddResult { interfaces: vec![], ips, routes: conf.routes, dns })
     }
 
     fn del(&self, call: &Call) -> Result<(), CniError> {
         let conf = Conf::read(call)?;
         let Some(leases) = Leases::lock_if_present(&conf.dir)? else { return Ok(()) };
-        let owner = attachment(call);
+        let owner = call.attachment();
         leases.release(|lease| lease.is_of(&owner)).map(drop)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
         let conf = Conf::read(call)?;
-        let owner = attachment(call);
+        let owner = call.attachment();
         let held = match Leases::lock_if_present(&conf.dir)? {
             Some(leases) => {
                 leases.all()?.into_iter().filter(|lease| lease.is_of(&owner)).map(|it| it.addr).collect()
@@ -123,8 +123,4 @@ fn prefixed(addr: IpAddr, subnet: Cidr) -> Cidr {
 fn exhausted(network: &str, set: &[plan::Range]) -> String {
     let ranges: Vec<String> = set.iter().map(|range| format!("{}-{}", range.start, range.end)).collect();
     format!("no address is left in {} of network {network}", ranges.join(", "))
-}
-
-fn attachment(call: &Call) -> AttachmentId {
-    AttachmentId { container_id: call.request.container_id.clone(), ifname: call.request.ifname.clone() }
 }

@@ -1,9 +1,8 @@
 //! Masquerade by sets of our own nftables table.
 
 use crate::address::Cidr;
-use crate::netlink::NetlinkError;
-use crate::netlink::nft::{Batch, Datum, Element, Expr, Family, Field, Hook, Set};
-use crate::plugins::rules::{self, Rules};
+use crate::netlink::nft::{Datum, Element, Expr, Family, Field, Hook, Rule, Set};
+use crate::plugins::rules::{self, Part, Rules};
 use crate::spec::{AttachmentId, CniError, Code, Explain};
 
 /// Who is translated.
@@ -14,12 +13,19 @@ static NEAR4: Set = Set { name: "near4", key: &[Field::Ipv4, Field::Ipv4], value
 static NEAR6: Set = Set { name: "near6", key: &[Field::Ipv6, Field::Ipv6], value: &[], ranges: true };
 static SETS: [&Set; 4] = [&MASQ4, &MASQ6, &NEAR4, &NEAR6];
 const CHAIN: &str = "pods_out";
+static PART: Part = Part {
+    family: Family::Inet,
+    sets: &SETS,
+    chains: &[(CHAIN, Some(Hook { kind: "nat", point: 4, priority: 100 }))],
+    rules: rules_of_chain,
+};
 
 /// Begins to translate for these addresses, except towards their own networks.
 pub(super) fn add(network: &str, attachment: &AttachmentId, ips: &[Cidr]) -> Result<(), CniError> {
     let owner = rules::owner(network, attachment);
-    let rules = Rules::open(Family::Inet, &SETS)?;
-    let loaded = load(&rules, ips, &owner).or_else(|err| {
+    let rules = Rules::open(&PART)?;
+    let wanted: Vec<Element> = ips.iter().flat_map(|ip| elements(*ip, &owner)).collect();
+    let loaded = rules.add(&wanted).or_else(|err| {
         // Left from an attachment in another network with the same address.
         if !err.is_exists() {
             return Err(err);
@@ -29,20 +35,22 @@ pub(super) fn add(network: &str, attachment: &AttachmentId, ips: &[Cidr]) -> Res
             ips.iter().any(|ip| Some(ip.addr().to_string().as_str()) == addr.split(' ').next())
         };
         let _ = rules.remove(ours); // the load below says if it stayed
-        load(&rules, ips, &owner)
+        rules.add(&wanted)
     });
     loaded.explain(Code::Network, || format!("masquerade for container {}", attachment.container_id))
 }
 
-/// Stops translating for an attachment.
-pub(super) fn del(network: &str, attachment: &AttachmentId) -> Result<(), CniError> {
-    Rules::open(Family::Inet, &SETS)?.remove_of(&rules::owner(network, attachment)).map(drop)
+/// Stops translating for an attachment; the way to the table is returned, for its end may have to wait.
+pub(super) fn del(network: &str, attachment: &AttachmentId) -> Result<Rules, CniError> {
+    let rules = Rules::open(&PART)?;
+    rules.remove_of(&rules::owner(network, attachment))?;
+    Ok(rules)
 }
 
 /// Is every address still translated?
 pub(super) fn check(network: &str, attachment: &AttachmentId, ips: &[Cidr]) -> Result<(), CniError> {
     let owner = rules::owner(network, attachment);
-    let found = Rules::open(Family::Inet, &SETS)?.elements()?;
+    let found = Rules::open(&PART)?.elements()?;
     let lost = ips.iter().find(|ip| {
         let wanted = elements(**ip, &owner);
         !wanted.iter().all(|it| found.iter().any(|have| have.same_key(it) && have.comment == owner))
@@ -57,16 +65,7 @@ pub(super) fn check(network: &str, attachment: &AttachmentId, ips: &[Cidr]) -> R
 
 /// Stops translating for attachments that are gone.
 pub(super) fn gc(network: &str, valid: &[AttachmentId]) -> Result<(), CniError> {
-    Rules::open(Family::Inet, &SETS)?.remove_invalid(network, valid).map(drop)
-}
-
-fn load(rules: &Rules, ips: &[Cidr], owner: &str) -> Result<(), NetlinkError> {
-    let mut batch = rules.batch();
-    define(&mut batch);
-    for element in ips.iter().flat_map(|ip| elements(*ip, owner)) {
-        batch.replace(&element);
-    }
-    rules.commit(batch)
+    Rules::open(&PART)?.remove_invalid(network, valid).map(drop)
 }
 
 fn elements(ip: Cidr, owner: &str) -> [Element; 2] {
@@ -76,14 +75,8 @@ fn elements(ip: Cidr, owner: &str) -> [Element; 2] {
     [Element::new(masq, &[addr], &[], owner), Element::new(near, &pair, &[], owner)]
 }
 
-/// The table without elements; loading it again changes nothing.
-fn define(batch: &mut Batch) {
-    batch.table();
-    for set in SETS {
-        batch.set(set);
-    }
-    batch.chain(CHAIN, Some(Hook { kind: "nat", point: 4, priority: 100 }));
-    batch.flush(CHAIN);
+fn rules_of_chain() -> Vec<Rule> {
+    let mut all = Vec::new();
     for (ipv4, masq, near) in [(true, &MASQ4, &NEAR4), (false, &MASQ6, &NEAR6)] {
         let [family, is_it] = rules::only(ipv4);
         let mut steps = vec![
@@ -106,6 +99,7 @@ fn define(batch: &mut Batch) {
             steps.extend([Expr::Network { offset: 24, length: 1, to: 1 }, Expr::NotEqual(1, vec![0xff])]);
         }
         steps.push(Expr::Masquerade);
-        batch.rule(CHAIN, &steps);
+        all.push(Rule::new(CHAIN, steps));
     }
+    all
 }

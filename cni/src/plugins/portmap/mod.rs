@@ -5,8 +5,8 @@ mod table; // the rules, and the elements of one attachment
 use super::entry::{Call, Plugin};
 use super::rules::{self, Rules};
 use crate::netlink::conntrack;
-use crate::netlink::nft::{Element, Family};
-use crate::spec::{AddResult, AttachmentId, CniError, Code, Explain, Protocol};
+use crate::netlink::nft::Element;
+use crate::spec::{AddResult, CniError, Code, Explain, Protocol};
 use crate::sysctl;
 use conf::Conf;
 
@@ -17,7 +17,7 @@ impl Plugin for Portmap {
     fn add(&self, call: &Call) -> Result<AddResult, CniError> {
         let conf = Conf::read(call)?;
         let before = call.prev_result()?;
-        let owner = rules::owner(&call.common.name, &attachment(call));
+        let owner = rules::owner(&call.common.name, &call.attachment());
         let entries = table::entries(&conf, &before, &owner)?;
         if entries.is_empty() {
             return Ok(before);
@@ -40,13 +40,13 @@ impl Plugin for Portmap {
         if conf.mappings.is_empty() && call.common.prev_result().is_ok_and(|it| it.is_some()) {
             return Ok(());
         }
-        let gone = open()?.remove_of(&rules::owner(&call.common.name, &attachment(call)))?;
+        let gone = open()?.remove_of(&rules::owner(&call.common.name, &call.attachment()))?;
         forget_flows(&gone)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
         let conf = Conf::read(call)?;
-        let owner = rules::owner(&call.common.name, &attachment(call));
+        let owner = rules::owner(&call.common.name, &call.attachment());
         let wanted = table::entries(&conf, &call.prev_result()?, &owner)?;
         if wanted.is_empty() {
             return Ok(());
@@ -72,14 +72,11 @@ impl Plugin for Portmap {
 }
 
 fn open() -> Result<Rules, CniError> {
-    Rules::open(Family::Inet, &table::SETS)
+    Rules::open(&table::PART)
 }
 
 fn load(rules: &Rules, entries: &[Element]) -> Result<(), CniError> {
-    let mut batch = rules.batch();
-    table::define(&mut batch);
-    table::add(&mut batch, entries);
-    match rules.commit(batch) {
+    match rules.add(entries) {
         Err(err) if err.is_exists() => {
             let taken = rules.elements()?;
             let clash = entries.iter().find_map(|it| taken.iter().find(|other| other.same_key(it)));
@@ -114,8 +111,4 @@ fn forget_flows(entries: &[Element]) -> Result<(), CniError> {
         flow.protocol == Protocol::Udp.number() && ports.contains(&flow.destination.1)
     };
     conntrack::forget(stale).map(drop).explain(Code::Network, || "forget UDP flows to mapped ports".into())
-}
-
-fn attachment(call: &Call) -> AttachmentId {
-    AttachmentId { container_id: call.request.container_id.clone(), ifname: call.request.ifname.clone() }
 }

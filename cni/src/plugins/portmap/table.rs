@@ -1,8 +1,8 @@
 //! The rules, and the elements that one attachment adds to their maps.
 
 use super::conf::{Conf, Host};
-use crate::netlink::nft::{Batch, Datum, Element, Expr, Field, Hook, Set};
-use crate::plugins::rules;
+use crate::netlink::nft::{Datum, Element, Expr, Family, Field, Hook, Rule, Set};
+use crate::plugins::rules::{self, Part};
 use crate::spec::{AddResult, CniError, Code, IpConfig, Protocol};
 
 const fn set(name: &'static str, key: &'static [Field], value: &'static [Field], ranges: bool) -> Set {
@@ -24,7 +24,7 @@ static BACK6: Set = set("back6", &[Field::Ipv6, Field::Ipv6], &[], true);
 static ALL4: Set = set("all4", &[Field::Ipv4], &[], false);
 static ALL6: Set = set("all6", &[Field::Ipv6], &[], false);
 /// All of them.
-pub(super) static SETS: [&Set; 8] = [&ONE4, &ANY4, &BACK4, &ALL4, &ONE6, &ANY6, &BACK6, &ALL6];
+static SETS: [&Set; 8] = [&ONE4, &ANY4, &BACK4, &ALL4, &ONE6, &ANY6, &BACK6, &ALL6];
 
 const PORTS: &str = "hostports";
 const IN: &str = "hostports_in";
@@ -37,29 +37,32 @@ const STATUS_DNAT: u32 = 1 << 5;
 /// invalid, new, untracked.
 const STATE_NOT_ASKED_FOR: u32 = 1 | 8 | 64;
 
-/// The table without elements; loading it again changes nothing.
-pub(super) fn define(batch: &mut Batch) {
-    let hook = |kind, point, priority| Some(Hook { kind, point, priority });
-    batch.table();
-    for set in SETS {
-        batch.set(set);
-    }
-    let chains = [
+const fn hook(kind: &'static str, point: u32, priority: i32) -> Option<Hook> {
+    Some(Hook { kind, point, priority })
+}
+
+/// What we keep in the plugins' table.
+pub(super) static PART: Part = Part {
+    family: Family::Inet,
+    sets: &SETS,
+    chains: &[
         (PORTS, None),
         (IN, hook("nat", 0, -100)),
         (LOCAL, hook("nat", 3, -100)),
         (BACK, hook("nat", 4, 95)),
         (GUARD, hook("filter", 1, 0)),
-    ];
-    for (name, hook) in chains {
-        batch.chain(name, hook).flush(name);
-    }
-    define_ports(batch);
+    ],
+    rules: all_rules,
+};
+
+fn all_rules() -> Vec<Rule> {
+    let mut all = Vec::new();
+    to_containers(&mut all);
     for chain in [IN, LOCAL] {
         let local = Expr::Equal(1, LOCAL_ADDRESS.to_ne_bytes().to_vec());
-        batch.rule(chain, &[Expr::DestinationKind(1), local, Expr::Jump(PORTS)]);
+        all.push(Rule::new(chain, vec![Expr::DestinationKind(1), local, Expr::Jump(PORTS)]));
     }
-    define_back(batch);
+    and_back(&mut all);
     // What comes in for localhost from elsewhere: our routing of it must not let strangers in.
     let lo = Expr::NotEqual(1, b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec());
     let mut guard = vec![Expr::InputName(1), lo];
@@ -67,25 +70,22 @@ pub(super) fn define(batch: &mut Batch) {
     guard.extend([Expr::Network { offset: 16, length: 1, to: 1 }, Expr::Equal(1, vec![127])]);
     guard.extend([Expr::ConnectionState(1), Expr::Mask(1, STATE_NOT_ASKED_FOR.to_ne_bytes().to_vec())]);
     guard.extend([Expr::NotEqual(1, vec![0; 4]), Expr::Drop]);
-    batch.rule(GUARD, &guard);
+    all.push(Rule::new(GUARD, guard));
+    all
 }
 
-fn define_ports(batch: &mut Batch) {
+fn to_containers(all: &mut Vec<Rule>) {
     for (ipv4, one) in [(true, &ONE4), (false, &ONE6)] {
-        let [family, is_it] = rules::only(ipv4);
+        let mut steps = rules::only(ipv4).to_vec();
         let (protocol, port) = if ipv4 { (9, 10) } else { (2, 13) };
-        batch.rule(
-            PORTS,
-            &[
-                family,
-                is_it,
-                rules::address(ipv4, false, 1),
-                Expr::L4Proto(protocol),
-                Expr::DestinationPort(port),
-                Expr::Map(one, 1, 1),
-                Expr::Dnat { ipv4, addr: 1, port: rules::after(ipv4) },
-            ],
-        );
+        steps.extend([
+            rules::address(ipv4, false, 1),
+            Expr::L4Proto(protocol),
+            Expr::DestinationPort(port),
+            Expr::Map(one, 1, 1),
+            Expr::Dnat { ipv4, addr: 1, port: rules::after(ipv4) },
+        ]);
+        all.push(Rule::new(PORTS, steps));
     }
     for (ipv4, any) in [(true, &ANY4), (false, &ANY6)] {
         let mut steps = rules::only(ipv4).to_vec();
@@ -96,38 +96,26 @@ fn define_ports(batch: &mut Batch) {
         }
         steps.extend([Expr::L4Proto(1), Expr::DestinationPort(9), Expr::Map(any, 1, 1)]);
         steps.push(Expr::Dnat { ipv4, addr: 1, port: rules::after(ipv4) });
-        batch.rule(PORTS, &steps);
+        all.push(Rule::new(PORTS, steps));
     }
 }
 
-fn define_back(batch: &mut Batch) {
+fn and_back(all: &mut Vec<Rule>) {
     let translated = [
         Expr::ConnectionStatus(1),
         Expr::Mask(1, STATUS_DNAT.to_ne_bytes().to_vec()),
         Expr::NotEqual(1, vec![0; 4]),
     ];
-    let masquerade = |batch: &mut Batch, ipv4, steps: Vec<Expr>| {
-        let all = [translated.to_vec(), rules::only(ipv4).to_vec(), steps, vec![Expr::Masquerade]];
-        batch.rule(BACK, &all.concat());
+    let mut masquerade = |ipv4, steps: Vec<Expr>| {
+        let steps = [translated.to_vec(), rules::only(ipv4).to_vec(), steps, vec![Expr::Masquerade]];
+        all.push(Rule::new(BACK, steps.concat()));
     };
     for (ipv4, back) in [(true, &BACK4), (false, &BACK6)] {
         let pair = [rules::address(ipv4, true, 1), rules::address(ipv4, false, rules::after(ipv4))];
-        masquerade(batch, ipv4, [pair.to_vec(), vec![Expr::In(back, 1)]].concat());
+        masquerade(ipv4, [pair.to_vec(), vec![Expr::In(back, 1)]].concat());
     }
-    for (ipv4, all) in [(true, &ALL4), (false, &ALL6)] {
-        masquerade(batch, ipv4, vec![rules::address(ipv4, false, 1), Expr::In(all, 1)]);
-    }
-}
-
-/// Adds the elements of one attachment.
-pub(super) fn add(batch: &mut Batch, entries: &[Element]) {
-    for entry in entries {
-        // A port that leads elsewhere must not be taken over; the others may be left from an ADD without DEL.
-        if entry.set.value.is_empty() {
-            batch.replace(entry)
-        } else {
-            batch.add(entry)
-        };
+    for (ipv4, set) in [(true, &ALL4), (false, &ALL6)] {
+        masquerade(ipv4, vec![rules::address(ipv4, false, 1), Expr::In(set, 1)]);
     }
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod api; // rates of the API server
+mod cni; // plugins beside the reference's
 mod figures; // medians and percentiles
 mod pods; // pod start and deletion, beside the runtime's own time
 mod process; // memory and processor time of a process
@@ -28,13 +29,29 @@ struct Args {
     /// Pods for the loaded figures.
     #[arg(long, default_value_t = 50)]
     pods: usize,
-    /// Measure only what has this word in its name: pods, process, api.
+    /// Containers that each chain of CNI plugins attaches.
+    #[arg(long, default_value_t = 50)]
+    rounds: usize,
+    /// Measure only what has this word in its name: pods, process, api, cni.
     #[arg(long)]
     only: Option<String>,
 }
 
+impl Args {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| name.contains(only))
+    }
+}
+
 fn main() -> Result<()> {
     let args = Args::parse();
+    println!("| figure | value |\n|---|--:|");
+    if args.wants("cni") {
+        cni::report(args.rounds)?;
+    }
+    if !["pods", "process", "api"].iter().any(|it| args.wants(it)) {
+        return Ok(());
+    }
     let cluster = Cluster::start();
     let namespace = std::fs::File::open(format!("/proc/{}/ns/net", cluster.host().pid()))
         .context("open the host's network")?;
@@ -50,9 +67,8 @@ async fn measure(args: &Args, cluster: &Cluster) -> Result<()> {
     let config =
         kube::Config::from_custom_kubeconfig(config, &kube::config::KubeConfigOptions::default()).await?;
     let client = kube::Client::try_from(config)?;
-    let wants = |name: &str| args.only.as_deref().is_none_or(|only| name.contains(only));
+    let wants = |name: &str| args.wants(name);
     let pid = process::pid_of(cluster)?;
-    println!("| figure | value |\n|---|--:|");
     if wants("process") {
         process::report("no pods", pid, args.idle).await?;
     }

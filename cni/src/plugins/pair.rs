@@ -1,0 +1,70 @@
+//! A link pair between the host and a container.
+
+use super::entry::Call;
+use super::rules::digest;
+use crate::netlink::{Link, Mac, Netlink, Veth};
+use crate::netns::Netns;
+use crate::spec::{AddResult, CniError, Code, Explain};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+/// What the pair shall be.
+pub(super) struct Pair<'a> {
+    pub(super) mtu: Option<u32>,
+    /// The bridge that the host's end joins.
+    pub(super) master: Option<u32>,
+    /// The hardware address that the container asks for.
+    pub(super) mac: Option<Mac>,
+    pub(super) given: &'a AddResult,
+}
+
+/// Makes the pair; the host's end is returned.
+pub(super) fn make(call: &Call, host: &Netlink, netns: &Netns, pair: &Pair) -> Result<Link, CniError> {
+    let name = host_end(call);
+    let veth = Veth {
+        name: &name,
+        mtu: pair.mtu,
+        master: pair.master,
+        peer_name: &call.request.ifname,
+        peer_mac: pair.mac.or_else(|| pair.given.ips.first().map(|ip| mac_of(ip.address.addr()))),
+        peer_netns: netns.as_fd(),
+    };
+    let fail = || format!("connect container {} to the host", call.request.container_id);
+    match host.create_veth(&veth) {
+        // Left from an attachment of the same name whose DEL never came: its other end is in a namespace that is gone.
+        Err(err) if err.is_exists() => {
+            host.delete_link_named(&name).explain(Code::Network, fail)?;
+            host.create_veth(&veth).explain(Code::Network, fail)?;
+        }
+        made => made.explain(Code::Network, fail)?,
+    }
+    host.link(&name).explain(Code::Network, fail)?.ok_or_else(|| {
+        CniError::new(Code::Network, fail()).details(format!("{name} vanished as soon as it was made"))
+    })
+}
+
+/// Removes the host's end, and with it the container's.
+pub(super) fn remove(call: &Call) -> Result<(), CniError> {
+    let name = host_end(call);
+    let remove = || Netlink::open()?.delete_link_named(&name);
+    remove().map(drop).explain(Code::Network, || format!("remove link {name}"))
+}
+
+/// The name of the host's end follows from the attachment, so that DEL finds it without any record.
+pub(super) fn host_end(call: &Call) -> String {
+    let identity = format!("{}/{}/{}", call.common.name, call.request.container_id, call.request.ifname);
+    format!("veth{:011x}", digest(&identity) & 0xfff_ffff_ffff)
+}
+
+/// A hardware address that follows from the IP address: when the address is given again, what others
+/// remember about its neighbour is still true.
+fn mac_of(addr: IpAddr) -> Mac {
+    let [a, b, c, d] = match addr {
+        IpAddr::V4(v4) => v4.octets(),
+        IpAddr::V6(v6) => {
+            let hash = digest(&v6.to_string());
+            u32::try_from((hash ^ hash >> 32) & 0xffff_ffff).unwrap_or(0).to_be_bytes()
+        }
+    };
+    Mac([0x0a, 0x58, a, b, c, d])
+}
