@@ -15,6 +15,8 @@ pub struct Options {
     pub up: Vec<String>,
     /// Files put below the data folder before the first start: path and content.
     pub files: Vec<(String, String)>,
+    /// Further fields of the kubelet's configuration, as YAML.
+    pub kubelet: String,
 }
 
 /// A running cluster. Dropping it purges it.
@@ -66,7 +68,8 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("cor-").tempdir_in("/tmp").expect("make a folder");
         let host = Arc::new(Host::new(&name));
         let cluster = Self { host, folder, cgroup: format!("/coracle-{name}"), options };
-        std::fs::write(cluster.kubelet_config(), KUBELET_CONFIG).expect("write a file");
+        let kubelet = format!("{KUBELET_CONFIG}{}", cluster.options.kubelet);
+        std::fs::write(cluster.kubelet_config(), kubelet).expect("write a file");
         for (path, content) in &cluster.options.files {
             let path = cluster.data_dir().join(path);
             std::fs::create_dir_all(path.parent().expect("a file has a folder")).expect("make a folder");

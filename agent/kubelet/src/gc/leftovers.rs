@@ -47,6 +47,7 @@ pub async fn leftovers(rooms: &Rooms, roster: &Arc<Roster>) {
                 tracing::warn!(folder = %folder.display(), error = %err, "logs of a pod that is no more are left");
             }
         }
+        crate::log::remove_dead_links(&logs);
     });
     // A panic in there leaves folders: the next start finds them.
     let _ = cleaning.await;

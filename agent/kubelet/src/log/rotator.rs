@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::growth;
+use super::links::{self, Links, Wanted};
 use super::rotate::{RotationError, rotate};
 use crate::config::{LogSettings, Paths};
 use crate::observe::State;
@@ -55,16 +56,19 @@ enum Care {
 
 struct Rotator {
     deps: RotatorDeps,
-    max: u64,
+    /// None: logs are linked, and not rotated.
+    max: Option<u64>,
+    links: Links,
     logs: BTreeMap<String, Log>,
     events: Option<EventStream<[u8; 4096]>>,
     works: JoinSet<(String, Result<(), RotationError>)>,
     turns: Arc<Semaphore>,
 }
 
-/// Rotates logs until `token` is cancelled. A kubelet that was told not to rotate returns at once.
+/// Links logs, and rotates them unless the kubelet was told not to, until `token` is cancelled.
 pub async fn run(deps: RotatorDeps, token: CancellationToken) {
-    let Some(max) = deps.settings.max_size else { return };
+    let max = deps.settings.max_size;
+    let links = Links::new(links::folder(&deps.paths.pod_logs));
     let events = Inotify::init().and_then(|it| it.into_event_stream([0; 4096]));
     if let Err(err) = &events {
         tracing::info!(error = %err, "no watches: logs are looked at in turn");
@@ -72,7 +76,7 @@ pub async fn run(deps: RotatorDeps, token: CancellationToken) {
     let changes = deps.roster.container_changes();
     let turns = Arc::new(Semaphore::new(usize::try_from(deps.settings.max_workers).unwrap_or(1).max(1)));
     let (logs, works) = (BTreeMap::new(), JoinSet::new());
-    let mut rotator = Rotator { deps, max, logs, events: events.ok(), works, turns };
+    let mut rotator = Rotator { deps, max, links, logs, events: events.ok(), works, turns };
     rotator.reconcile();
     loop {
         rotator.look();
@@ -112,20 +116,27 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 impl Rotator {
-    /// The logs of containers that run are ours, no others.
+    /// The logs of containers that run are ours, no others; links are for all that have ever run.
     fn reconcile(&mut self) {
         let mut wanted: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let mut linked: BTreeMap<String, Wanted> = BTreeMap::new();
         for entry in self.deps.roster.entries() {
             let published = entry.published();
             if pod::name(&published.pod).is_empty() {
                 continue;
             }
             let (namespace, name) = (pod::namespace(&published.pod), pod::name(&published.pod));
-            for it in published.seen.containers.iter().filter(|it| it.state == State::Running) {
-                let folder = self.deps.paths.pod_log_dir(namespace, name, &entry.uid);
-                wanted.insert(it.id.clone(), folder.join(Paths::container_log(&it.name, it.restart_count)));
+            let folder = self.deps.paths.pod_log_dir(namespace, name, &entry.uid);
+            for it in published.seen.containers.iter().filter(|it| it.state != State::Created) {
+                let log = folder.join(Paths::container_log(&it.name, it.restart_count));
+                if it.state == State::Running && self.max.is_some() {
+                    wanted.insert(it.id.clone(), log.clone());
+                }
+                let name = links::link_name(namespace, name, &it.name, &it.id);
+                linked.insert(it.id.clone(), Wanted { name, log });
             }
         }
+        self.links.reconcile(&linked);
         let gone: Vec<String> = self.logs.keys().filter(|it| !wanted.contains_key(*it)).cloned().collect();
         for id in gone {
             if let Some(Log { care: Care::Asleep(watch, _), .. }) = self.logs.remove(&id) {
@@ -177,7 +188,9 @@ impl Rotator {
             let path = log.path.clone();
             let care = match size_of(&path) {
                 None => self.work(&id, &path, None),
-                Some(size) if size >= self.max => self.work(&id, &path, Some(self.deps.settings.max_files)),
+                Some(size) if self.max.is_some_and(|max| size >= max) => {
+                    self.work(&id, &path, Some(self.deps.settings.max_files))
+                }
                 Some(size) => self.rest(&path, size, last, now),
             };
             if let Some(log) = self.logs.get_mut(&id) {
@@ -194,7 +207,8 @@ impl Rotator {
             && size != before
         {
             let grown = size.saturating_sub(before);
-            return awake(growth::look_in(self.max - size, grown, now - at, interval));
+            let room = self.max.unwrap_or(u64::MAX).saturating_sub(size);
+            return awake(growth::look_in(room, grown, now - at, interval));
         }
         let Some(events) = &self.events else { return awake(interval) };
         let Ok(watch) = events.watches().add(path, WatchMask::MODIFY | WatchMask::ONESHOT) else {

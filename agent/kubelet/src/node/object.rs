@@ -125,11 +125,10 @@ fn handler(handler: &v1::RuntimeHandler) -> Value {
     })
 }
 
-/// The largest images first, digests before tags.
+/// The largest images first, digests before tags. One whose tag moved on has no name, and is nothing to choose by.
 fn image_list(images: &[v1::Image], max: i32) -> Value {
-    // An image whose tag has moved on has no name to be asked for by.
-    let mut images: Vec<&v1::Image> =
-        images.iter().filter(|it| !(it.repo_digests.is_empty() && it.repo_tags.is_empty())).collect();
+    let is_named = |it: &&v1::Image| !(it.repo_digests.is_empty() && it.repo_tags.is_empty());
+    let mut images: Vec<&v1::Image> = images.iter().filter(is_named).collect();
     images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
     if let Ok(max) = usize::try_from(max) {
         images.truncate(max);
@@ -188,8 +187,9 @@ mod tests {
             size,
             ..Default::default()
         };
+        let nameless = v1::Image { id: "moved".into(), size: 99, ..Default::default() };
         let runtime = RuntimeFacts { version: "containerd://1".into(), ..RuntimeFacts::default() };
-        let status = status(&config, &facts(), &runtime, &[image("small", 1), image("big", 9)]);
+        let status = status(&config, &facts(), &runtime, &[image("small", 1), nameless, image("big", 9)]);
         assert_eq!(status["capacity"]["memory"], "2097156Ki");
         assert_eq!(
             (&status["capacity"]["cpu"], &status["allocatable"]["cpu"]),

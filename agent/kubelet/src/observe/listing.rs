@@ -83,6 +83,10 @@ pub async fn of_container(runtime: &RuntimeHandle, id: &str) -> Result<Option<Co
         Ok(v1::ContainerState::ContainerUnknown) | Err(_) => State::Unknown,
     };
     let pid = verbose.pid();
+    let stop_signal = match status.stop_signal() {
+        v1::Signal::RuntimeDefault => None,
+        signal => Some(signal.as_str_name()),
+    };
     let sandbox_id =
         if verbose.sandbox_id.is_empty() { sandbox_of(runtime, id).await? } else { verbose.sandbox_id };
     Ok(Some(ContainerSeen {
@@ -96,6 +100,7 @@ pub async fn of_container(runtime: &RuntimeHandle, id: &str) -> Result<Option<Co
         image_ref: status.image_ref,
         pid: pid.filter(|_| state == State::Running),
         state,
+        stop_signal,
         user: status.user.and_then(|it| it.linux),
         limits: status.resources.and_then(|it| it.linux),
         id: status.id,

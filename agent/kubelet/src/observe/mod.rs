@@ -71,6 +71,8 @@ pub struct ContainerSeen {
     pub pid: Option<u32>,
     /// The user that the runtime chose.
     pub user: Option<v1::LinuxContainerUser>,
+    /// The signal that it is stopped with, where the runtime says so.
+    pub stop_signal: Option<&'static str>,
     /// The limits that the runtime has set.
     pub limits: Option<v1::LinuxContainerResources>,
 }

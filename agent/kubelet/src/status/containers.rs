@@ -223,6 +223,16 @@ fn terminated(f: &Facts<'_>, seen: &ContainerSeen) -> ContainerState {
     }
 }
 
+/// Whether the spec chooses the signal that the container is stopped with: only then it is shown.
+fn asks_for_signal(container: &Container) -> bool {
+    container.lifecycle.as_ref().is_some_and(|it| it.stop_signal.is_some())
+}
+
+/// CRI's name of a signal in the API's spelling: `SIGRTMIN+1`, where CRI has `SIGRTMINPLUS1`.
+fn api_signal(name: &str) -> String {
+    name.replace("PLUS", "+").replace("MINUS", "-")
+}
+
 /// What is said of a container beside its state: resources, mounts, user.
 fn about(f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> ContainerStatus {
     let allocated = container.resources.as_ref().and_then(|it| it.requests.clone());
@@ -244,6 +254,9 @@ fn about(f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> Containe
         allocated_resources: allocated.filter(|it| !it.is_empty()),
         resources: Some(given),
         volume_mounts: super::some(mounts),
+        stop_signal: asks_for_signal(container)
+            .then(|| seen.stop_signal.map(api_signal).unwrap_or_default())
+            .filter(|it| !it.is_empty()),
         user: seen.user.as_ref().map(|it| ContainerUser {
             linux: Some(LinuxContainerUser {
                 uid: it.uid,
