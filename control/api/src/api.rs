@@ -106,8 +106,11 @@ impl Api {
             if AuthIndex::wants(group, plural) {
                 let (index, resource) = (self.auth_index.clone(), resource.clone());
                 cache.on_change(Box::new(move |change| {
-                    let new = change.new.as_ref().and_then(|object| resource.view(object).ok());
                     let (namespace, name) = change.place();
+                    if !AuthIndex::concerns(resource.info.resource, namespace, name) {
+                        return;
+                    }
+                    let new = change.new.as_ref().and_then(|object| resource.view(object).ok());
                     index.changed(resource.info.resource, namespace, name, new.as_ref());
                 }));
             } else if group.is_empty() && plural == "services" {

@@ -6,7 +6,7 @@ mod lifecycle; // NamespaceLifecycle
 mod limits; // LimitRanger
 mod nodes; // NodeRestriction, TaintNodesByCondition
 mod pods; // Priority, DefaultTolerationSeconds
-mod requests; // who asks for a certificate
+mod requests; // certificates: who asks, who may approve and sign
 mod roles; // no one grants more than they have
 mod service_account; // ServiceAccount
 
@@ -108,6 +108,9 @@ impl Chain {
             Box::new(classes::RuntimeClass),
             Box::new(classes::DefaultIngressClass),
             Box::new(requests::Requestor),
+            Box::new(requests::CertificateApproval),
+            Box::new(requests::CertificateSigning),
+            Box::new(requests::CertificateSubjectRestriction),
             Box::new(roles::NoEscalation),
             Box::new(absent::Absent),
         ])

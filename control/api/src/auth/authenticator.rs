@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
+use super::bootstrap_token;
 use super::index::AuthIndex;
 use super::token::{TokenAuthority, TokenError, Verified};
 use super::user::UserInfo;
@@ -38,10 +39,13 @@ pub enum AnonymousPolicy {
     On,
 }
 
+/// How a machine that joins learns about the cluster.
+const CLUSTER_INFO: &str = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+
 impl Default for AnonymousPolicy {
-    /// Health and version only.
+    /// Health, version, and what a machine reads before it can know whom to trust.
     fn default() -> Self {
-        Self::Paths(["/healthz", "/livez", "/readyz", "/version"].map(str::to_owned).to_vec())
+        Self::Paths(["/healthz", "/livez", "/readyz", "/version", CLUSTER_INFO].map(str::to_owned).to_vec())
     }
 }
 
@@ -107,7 +111,24 @@ impl Authenticator {
 
     /// Verifies a token for a TokenReview; no `audiences` means the API server's own.
     pub fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Verified, TokenError> {
-        self.tokens.verify(token, audiences, now, &self.index)
+        match self.tokens.verify(token, audiences, now, &self.index) {
+            Err(TokenError::Foreign) => self.bootstrap_token(token, audiences, now),
+            verified => verified,
+        }
+    }
+
+    fn bootstrap_token(&self, token: &str, wanted: &[String], now: i64) -> Result<Verified, TokenError> {
+        let (id, secret) = bootstrap_token::split(token).ok_or(TokenError::Foreign)?;
+        let known = self.index.bootstrap_token(id).ok_or(TokenError::Foreign)?;
+        let user = known.user(secret, now)?;
+        // Such a token names no audience: it is for this server.
+        let own = self.tokens.audiences();
+        let audiences: Vec<String> =
+            own.iter().filter(|it| wanted.is_empty() || wanted.contains(it)).cloned().collect();
+        if audiences.is_empty() {
+            return Err(TokenError::Audience { token: own.to_vec(), wanted: wanted.to_vec() });
+        }
+        Ok(Verified { user, audiences, stale: false })
     }
 
     /// The authority behind tokens, which makes new ones.

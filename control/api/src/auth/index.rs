@@ -8,6 +8,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::bootstrap_token::{self, BootstrapToken};
 use super::rbac::{Binding, PolicyRule, RoleRef, Subject};
 
 /// The index. Feed it every event of the resources it [`wants`](AuthIndex::wants), the first list included.
@@ -26,6 +27,8 @@ struct State {
     nodes: HashMap<String, String>,
     pods: HashMap<(String, String), PodView>,
     by_node: HashMap<String, BTreeSet<(String, String)>>,
+    /// By the names of their Secrets.
+    bootstrap_tokens: HashMap<String, BootstrapToken>,
 }
 
 struct ClusterRole {
@@ -65,12 +68,18 @@ impl AuthIndex {
     pub fn wants(group: &str, resource: &str) -> bool {
         matches!(
             (group, resource),
-            ("", "pods" | "serviceaccounts" | "nodes")
+            ("", "pods" | "serviceaccounts" | "nodes" | "secrets")
                 | (
                     "rbac.authorization.k8s.io",
                     "roles" | "clusterroles" | "rolebindings" | "clusterrolebindings"
                 )
         )
+    }
+
+    /// Whether an object of such a resource may matter: of Secrets only those that can be tokens are looked into.
+    pub fn concerns(resource: &str, namespace: &str, name: &str) -> bool {
+        resource != "secrets"
+            || namespace == bootstrap_token::NAMESPACE && name.starts_with(bootstrap_token::PREFIX)
     }
 
     /// An object is there, changed, or (`None`) gone.
@@ -97,9 +106,18 @@ impl AuthIndex {
             }
             "serviceaccounts" => put(&mut state.accounts, key, object.map(uid)),
             "nodes" => put(&mut state.nodes, name.to_owned(), object.map(uid)),
+            "secrets" if Self::concerns(resource, namespace, name) => {
+                let token = object.and_then(BootstrapToken::of_secret);
+                put(&mut state.bootstrap_tokens, name.to_owned(), token);
+            }
             "pods" => state.put_pod(key, object.map(pod_view)),
             _ => {}
         }
+    }
+
+    /// The bootstrap token of this id.
+    pub fn bootstrap_token(&self, id: &str) -> Option<BootstrapToken> {
+        self.read().bootstrap_tokens.get(&format!("{}{id}", bootstrap_token::PREFIX)).cloned()
     }
 
     /// The uid of a service account that exists.

@@ -7,6 +7,7 @@
 mod authenticator; // certificate, bearer token, anonymous
 mod authorizer; // the chain: masters, node, RBAC
 pub mod bootstrap; // default roles and bindings
+pub mod bootstrap_token; // what a machine that is no node yet shows
 pub mod index; // what authorization needs to know of the cluster
 pub mod node; // what a node may do
 pub mod pki; // CA, certificates, keys, kubeconfigs on disk

@@ -84,7 +84,7 @@ pub enum TokenError {
     #[error("read token claims: {0}")]
     Malformed(String),
     /// Its time is over.
-    #[error("service account token has expired")]
+    #[error("token has expired")]
     Expired,
     /// Its time has not come.
     #[error("service account token is not valid yet")]

@@ -4,9 +4,10 @@
 //! To add a kind: a `const` of [`KindOps`] with `..KindOps::BASE`, and a line in [`ops`]. A kind without a line works
 //! with `BASE`: names as DNS subdomains, no status strategy beyond "status is its own subresource", no validation.
 
+pub mod certificate; // certificate signing requests
 mod core; // nodes, namespaces, configuration
 mod events; // events of both groups
-mod others; // scheduling, policy, networking, autoscaling, certificates, admission, resources
+mod others; // scheduling, policy, networking, autoscaling, admission, resources
 mod pod; // pods and pod templates
 mod print; // columns and cells that kinds share
 mod rbac; // roles and bindings
@@ -204,7 +205,7 @@ fn other_group(group: &str, version: &str, resource: &str) -> &'static KindOps {
         ("policy", "poddisruptionbudgets") => &others::DISRUPTION_BUDGET,
         ("autoscaling", "horizontalpodautoscalers") if version == "v1" => &others::AUTOSCALER_V1,
         ("autoscaling", "horizontalpodautoscalers") => &others::AUTOSCALER,
-        ("certificates.k8s.io", "certificatesigningrequests") => &others::CERTIFICATE_REQUEST,
+        ("certificates.k8s.io", "certificatesigningrequests") => &certificate::CERTIFICATE_REQUEST,
         ("networking.k8s.io", "ingresses") => &others::INGRESS,
         ("networking.k8s.io", "ingressclasses") => &others::INGRESS_CLASS,
         ("networking.k8s.io", "networkpolicies") => &others::NETWORK_POLICY,

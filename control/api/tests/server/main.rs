@@ -4,6 +4,7 @@
 mod access;
 mod deletion;
 mod harness;
+mod joining;
 mod kinds;
 mod lists;
 mod services;

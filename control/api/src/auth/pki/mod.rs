@@ -5,6 +5,7 @@
 
 mod files; // private files, atomically
 mod issue; // what a certificate holds, and whether an old one still does
+mod sign; // certificates for keys of others
 mod tls; // rustls configurations
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use super::token::{KeyError, SigningKey, TokenAuthority};
 use issue::Wanted;
 
 pub use issue::CertificateUse;
+pub use sign::{SignError, Signing, is_usage};
 
 /// What could not be done with keys and certificates.
 #[derive(Debug, thiserror::Error)]

@@ -152,3 +152,80 @@ fn both_ends_of_tls_agree() {
         assert_eq!(to.peer_certificates().map(<[_]>::len), Some(1), "{name}");
     }
 }
+
+/// A request for several groups and names, by a key of its own.
+fn request(key: &KeyPair) -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "system:node:n1");
+    params.subject_alt_names.push(rcgen::SanType::DnsName("n1".try_into().unwrap()));
+    params.subject_alt_names.push(rcgen::SanType::IpAddress("192.0.2.9".parse().unwrap()));
+    params.serialize_request(key).unwrap().pem().unwrap()
+}
+
+#[test]
+fn a_request_is_signed_for_its_own_key_names_and_uses() {
+    let folder = tempfile::tempdir().unwrap();
+    let pki = Pki::open(folder.path(), &options()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let at = |seconds| jiff::Timestamp::from_second(seconds).unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    let usages = ["digital signature", "key encipherment", "client auth"].map(str::to_owned);
+    let text = request(&key);
+    let signing = Signing {
+        request: text.as_bytes(),
+        usages: &usages,
+        not_before: at(now - 300),
+        not_after: at(now + 3600),
+    };
+    let pem = pki.sign(signing).unwrap();
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let (rest, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert!(rest.is_empty());
+    let ca = pki.ca_der().unwrap();
+    let (_, authority) = x509_parser::parse_x509_certificate(&ca).unwrap();
+    parsed.verify_signature(Some(authority.public_key())).unwrap();
+    assert_eq!(parsed.public_key().subject_public_key.data, key.public_key_raw());
+    assert_eq!(parsed.validity().not_before.timestamp(), now - 300);
+    assert_eq!(parsed.validity().not_after.timestamp(), now + 3600);
+    assert!(!parsed.is_ca());
+    let usage = parsed.key_usage().unwrap().unwrap().value;
+    assert!(usage.digital_signature() && usage.key_encipherment() && !usage.key_cert_sign());
+    let purposes = parsed.extended_key_usage().unwrap().unwrap().value;
+    assert!(purposes.client_auth && !purposes.server_auth);
+    let names = parsed.subject_alternative_name().unwrap().unwrap().value.general_names.len();
+    assert_eq!(names, 2);
+    // The server lets its holder in.
+    let config = pki.client_verifier().unwrap();
+    let when = rustls::pki_types::UnixTime::now();
+    config.verify_client_cert(&der, &[], when).unwrap();
+
+    // Not beyond the CA's own end, and not without a life of its own.
+    let end = authority.validity().not_after.timestamp();
+    let long = pki.sign(Signing { not_after: at(end + 99), ..signing }).unwrap();
+    let der = CertificateDer::from_pem_slice(long.as_bytes()).unwrap();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+    assert_eq!(parsed.validity().not_after.timestamp(), end);
+    assert!(matches!(pki.sign(Signing { not_before: at(end), ..signing }), Err(SignError::Time(_))));
+    let odd = ["fun".to_owned()];
+    assert!(matches!(pki.sign(Signing { usages: &odd, ..signing }), Err(SignError::Usage(_))));
+}
+
+#[test]
+fn a_request_whose_key_did_not_sign_it_is_refused() {
+    use base64::Engine;
+    let folder = tempfile::tempdir().unwrap();
+    let pki = Pki::open(folder.path(), &options()).unwrap();
+    let text = request(&KeyPair::generate().unwrap());
+    let (_, block) = x509_parser::pem::parse_x509_pem(text.as_bytes()).unwrap();
+    let mut der = block.contents.clone();
+    // One bit of the address.
+    let place = der.windows(4).position(|it| it == [192, 0, 2, 9]).unwrap();
+    der[place + 3] = 8;
+    let body = base64::engine::general_purpose::STANDARD.encode(der);
+    let forged = format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n");
+    let now = jiff::Timestamp::now();
+    let after = now + jiff::SignedDuration::from_hours(1);
+    let signing = Signing { request: forged.as_bytes(), usages: &[], not_before: now, not_after: after };
+    assert!(matches!(pki.sign(signing), Err(SignError::Request(_))));
+}

@@ -1,6 +1,5 @@
-//! Priority and runtime classes, certificate requests, flow control, dynamic resources.
+//! Priority and runtime classes, flow control, dynamic resources.
 
-use coracle_apimachinery::GoDuration;
 use serde_json::{Value, json};
 
 use crate::kinds::print::{AGE, NAME, NONE, age, boolean, col, count, name, number, or};
@@ -52,59 +51,6 @@ pub static RUNTIME_CLASS: KindOps = KindOps {
     }),
     ..KindOps::BASE
 };
-
-/// Certificate signing requests.
-pub static CERTIFICATE_REQUEST: KindOps = KindOps {
-    // What has been asked for, and by whom, is approved as it was.
-    prepare_update: |new, old| {
-        if let Some(spec) = old.get("spec") {
-            new["spec"] = spec.clone();
-        }
-    },
-    fields: &["spec.signerName"],
-    printer: Some(Printer {
-        columns: &[
-            NAME,
-            AGE,
-            col("SignerName"),
-            col("Requestor"),
-            col("RequestedDuration"),
-            col("Condition"),
-        ],
-        cells: |object, now| {
-            let spec = &object["spec"];
-            let wanted = spec["expirationSeconds"].as_i64().map(|seconds| {
-                coracle_apimachinery::duration::human(GoDuration::from_secs(seconds).nanos() / 1_000_000_000)
-            });
-            vec![
-                name(object),
-                age(object, now),
-                or(text(&spec["signerName"]), NONE),
-                text(&spec["username"]).into(),
-                or(&wanted.unwrap_or_default(), NONE),
-                request_state(object).into(),
-            ]
-        },
-    }),
-    ..KindOps::BASE
-};
-
-fn request_state(object: &Value) -> String {
-    let holds = |kind: &str| list(&object["status"]["conditions"]).iter().any(|c| c["type"] == kind);
-    let mut words = Vec::new();
-    match (holds("Denied"), holds("Approved")) {
-        (true, _) => words.push("Denied"),
-        (_, true) => words.push("Approved"),
-        _ => words.push("Pending"),
-    }
-    if holds("Failed") {
-        words.push("Failed");
-    }
-    if is_set(&object["status"]["certificate"]) {
-        words.push("Issued");
-    }
-    words.join(",")
-}
 
 /// Flow schemas.
 pub static FLOW_SCHEMA: KindOps = KindOps {
@@ -251,18 +197,3 @@ pub static RESOURCE_SLICE: KindOps = KindOps {
     }),
     ..KindOps::BASE
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_of_certificate_requests() {
-        let check =
-            |status: Value, expected: &str| assert_eq!(request_state(&json!({"status": status})), expected);
-        check(json!({}), "Pending");
-        check(json!({"conditions": [{"type": "Approved"}]}), "Approved");
-        check(json!({"conditions": [{"type": "Approved"}], "certificate": "x"}), "Approved,Issued");
-        check(json!({"conditions": [{"type": "Denied"}, {"type": "Failed"}]}), "Denied,Failed");
-    }
-}
