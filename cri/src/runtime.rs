@@ -71,6 +71,8 @@ pub trait Containers: Send + Sync {
     ) -> Result<(), CriError>;
     /// `ReopenContainerLog`, after a rotation.
     async fn reopen_container_log(&self, id: &str) -> Result<(), CriError>;
+    /// `CheckpointContainer`: its state into the archive at `location`. The runtime gives up after `limit`.
+    async fn checkpoint_container(&self, id: &str, location: &str, limit: Duration) -> Result<(), CriError>;
 }
 
 /// Images.

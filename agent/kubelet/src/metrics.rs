@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::pod;
 use crate::probe::Kind;
 
 /// One label for a runtime operation.
@@ -25,6 +27,34 @@ struct Operation {
 struct Probed {
     probe_type: &'static str,
     result: &'static str,
+    container: String,
+    pod: String,
+    namespace: String,
+    pod_uid: String,
+}
+
+/// Whose probe it is.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbeOf<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// The container.
+    pub container: &'a str,
+    /// Which of its probes.
+    pub kind: Kind,
+}
+
+impl ProbeOf<'_> {
+    fn labels(self, result: &'static str) -> Probed {
+        Probed {
+            probe_type: self.kind.title(),
+            result,
+            container: self.container.to_owned(),
+            pod: pod::name(self.pod).to_owned(),
+            namespace: pod::namespace(self.pod).to_owned(),
+            pod_uid: pod::uid(self.pod).to_owned(),
+        }
+    }
 }
 
 /// Why an image was removed.
@@ -168,7 +198,6 @@ impl Metrics {
             "Time of runtime calls by type",
             self.operation_seconds.clone(),
         );
-        r.register("prober_probe", "Probes by type and result", self.probes.clone());
         r.register(
             "kubelet_admission_rejections",
             "Pods refused by the node, by reason",
@@ -210,8 +239,26 @@ impl Metrics {
     }
 
     /// A probe gave a result.
-    pub fn probed(&self, kind: Kind, result: &'static str) {
-        self.probes.get_or_create(&Probed { probe_type: kind.title(), result }).inc();
+    pub fn probed(&self, of: ProbeOf<'_>, result: &'static str) {
+        self.probes.get_or_create(&of.labels(result)).inc();
+    }
+
+    /// A probe will not be asked any more.
+    pub fn probe_ended(&self, of: ProbeOf<'_>) {
+        for result in ["successful", "failed", "unknown"] {
+            self.probes.remove(&of.labels(result));
+        }
+    }
+
+    /// Probes as text in the exposition format: `/metrics/probes`.
+    pub fn encode_probes(&self) -> String {
+        let mut registry = Registry::default();
+        let help = "Cumulative number of a liveness, readiness or startup probe for a container by result";
+        registry.register("prober_probe", help, self.probes.clone());
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
     }
 
     /// What runs now.

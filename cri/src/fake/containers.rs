@@ -148,6 +148,17 @@ impl Containers for FakeRuntime {
         .await
     }
 
+    async fn checkpoint_container(&self, id: &str, location: &str, _: Duration) -> Result<(), CriError> {
+        let location = location.to_owned();
+        self.call("CheckpointContainer", id, move |state| match state.container(id)?.life {
+            Life::Running { .. } => {
+                std::fs::write(&location, b"checkpoint").map_err(|err| Refusal::unknown(err.to_string()))
+            }
+            Life::Created | Life::Exited { .. } => Err(Refusal::unknown("container is not running")),
+        })
+        .await
+    }
+
     async fn reopen_container_log(&self, id: &str) -> Result<(), CriError> {
         self.call("ReopenContainerLog", id, |state| match state.container(id)?.life {
             Life::Running { .. } => Ok(()),

@@ -82,4 +82,15 @@ impl Containers for Remote {
         let message = v1::ReopenContainerLogRequest { container_id: id.to_owned() };
         rpc!(self, runtime.reopen_container_log, self.ordinary("ReopenContainerLog", id), message).map(drop)
     }
+
+    async fn checkpoint_container(&self, id: &str, location: &str, limit: Duration) -> Result<(), CriError> {
+        let message = v1::CheckpointContainerRequest {
+            container_id: id.to_owned(),
+            location: location.to_owned(),
+            timeout: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX),
+        };
+        let deadline = limit.saturating_add(self.config.request_timeout);
+        let call = Call { name: "CheckpointContainer", object: id, deadline: Some(deadline) };
+        rpc!(self, runtime.checkpoint_container, call, message).map(drop)
+    }
 }

@@ -235,6 +235,17 @@ impl CgroupManager {
         self.inner.folder(&self.inner.kubepods)
     }
 
+    /// The size of the machine that the tree is on.
+    pub fn machine(&self) -> &Machine {
+        &self.inner.machine
+    }
+
+    /// The path of a pod's cgroup below the root, with a slash before it.
+    pub fn path_of(&self, pod: &Pod) -> String {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        format!("/{}", self.inner.folder(&self.inner.kubepods.of_class(qos_class(pod)).pod(uid)))
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Inner) -> Result<T, CgroupError> + Send + 'static,

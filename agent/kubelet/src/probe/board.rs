@@ -67,7 +67,8 @@ impl Verdicts {
             | Cause::SpecChanged
             | Cause::PostStart
             | Cause::NotWanted
-            | Cause::Resized => return None,
+            | Cause::Resized
+            | Cause::Anew => return None,
         };
         let probe = pod::probe(pod::container(pod, &seen.name)?, kind)?;
         u64::try_from(probe.termination_grace_period_seconds?).ok().map(Duration::from_secs)

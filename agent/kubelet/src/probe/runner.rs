@@ -11,7 +11,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Board, Kind, Outcome, grpc, http, target};
 use crate::events::{Events, Severity};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ProbeOf};
 use crate::observe::{ContainerSeen, Observed};
 use crate::pod;
 
@@ -114,6 +114,12 @@ impl Probing {
     }
 }
 
+impl Drop for Patient {
+    fn drop(&mut self) {
+        self.deps.metrics.probe_ended(self.of());
+    }
+}
+
 impl Patient {
     /// Asks at every period until told to stop.
     async fn watch(self) {
@@ -138,14 +144,18 @@ impl Patient {
         }
     }
 
+    fn of(&self) -> ProbeOf<'_> {
+        ProbeOf { pod: &self.pod, container: &self.container.name, kind: self.kind }
+    }
+
     fn tell(&self, outcome: &Outcome) {
         let title = self.kind.title();
         let (reason, message) = match outcome {
-            Outcome::Success => return self.deps.metrics.probed(self.kind, "successful"),
+            Outcome::Success => return self.deps.metrics.probed(self.of(), "successful"),
             Outcome::Warning(text) => ("ProbeWarning", format!("{title} probe warning: {text}")),
             Outcome::Failure(text) => ("Unhealthy", format!("{title} probe failed: {text}")),
         };
-        self.deps.metrics.probed(self.kind, "failed");
+        self.deps.metrics.probed(self.of(), "failed");
         self.deps.events.pod(&self.pod, Some(&self.container.name), Severity::Warning, reason, message);
     }
 

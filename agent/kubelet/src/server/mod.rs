@@ -8,6 +8,7 @@
 mod access; // who calls, may he
 mod answer; // bodies and plain answers
 mod cache; // verdicts for a while
+mod checkpoint; // a container's state into an archive
 mod logs; // container logs off the disk
 mod node; // what the server asks about pods
 mod route; // paths to handlers

@@ -27,6 +27,8 @@ pub trait Node: Send + Sync {
     fn timeline(&self, uid: &str) -> Option<Vec<Entry>>;
     /// The kubelet's figures in the exposition format, those about pods as of now.
     fn exposition(&self) -> String;
+    /// The results of probes, in the same format.
+    fn probes(&self) -> String;
 }
 
 impl Node for Roster {
@@ -44,6 +46,10 @@ impl Node for Roster {
 
     fn exposition(&self) -> String {
         Self::exposition(self)
+    }
+
+    fn probes(&self) -> String {
+        self.metrics().encode_probes()
     }
 }
 

@@ -15,7 +15,7 @@ use super::answer::{Answer, json, text, whole};
 use super::logs::{self, LogOptions};
 use super::node::{NoContainer, PodView};
 use super::streams::{self, Stream};
-use super::{Server, system};
+use super::{Server, checkpoint, system};
 use crate::report;
 
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -84,6 +84,11 @@ async fn dispatch(request: Request<Incoming>, path: &str, server: &Arc<Server>) 
         ["pods"] | ["pods", ""] if reading => pod_list(server.deps.node.pods().iter().map(PodView::whole)),
         ["metrics"] if reading => whole(StatusCode::OK, PROMETHEUS, server.deps.node.exposition()),
         ["metrics", "resource"] if reading => resource_metrics(server).await,
+        ["metrics", "cadvisor"] if reading => cadvisor_metrics(server).await,
+        ["metrics", "probes"] if reading => whole(StatusCode::OK, PROMETHEUS, server.deps.node.probes()),
+        ["checkpoint", namespace, pod, container] if method == Method::POST && debugging => {
+            checkpoint::serve(server, [namespace, pod, container], &query).await
+        }
         ["stats", "summary"] if reading => summary(server, query.flag("only_cpu_and_memory")).await,
         ["configz"] if reading => json(&json!({ "kubeletconfig": server.deps.config.document })),
         ["runningpods"] | ["runningpods", ""] if reading && debugging => running_pods(server).await,
@@ -178,6 +183,14 @@ async fn resource_metrics(server: &Arc<Server>) -> Answer {
     }
 }
 
+async fn cadvisor_metrics(server: &Arc<Server>) -> Answer {
+    let pods: Vec<Arc<Pod>> = pods(server);
+    match server.deps.stats.cadvisor_metrics(&pods).await {
+        Ok(metrics) => whole(StatusCode::OK, PROMETHEUS, metrics),
+        Err(err) => failed(&err),
+    }
+}
+
 /// 500 with the error and its causes.
 pub(super) fn failed(err: &(dyn std::error::Error + 'static)) -> Answer {
     text(StatusCode::INTERNAL_SERVER_ERROR, report(err))
@@ -239,5 +252,69 @@ async fn run(server: &Arc<Server>, namespace: &str, name: &str, container: &str,
             text(StatusCode::INTERNAL_SERVER_ERROR, words)
         }
         Err(err) => failed(&err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::KubeletConfig;
+    use crate::server::ServerDeps;
+    use crate::server::access::Access;
+    use crate::stats::Stats;
+    use crate::worker::tests::{dsl, home::Bench};
+    use coracle_cri::RuntimeHandle;
+    use coracle_cri::fake::{FakeConfig, FakeRuntime};
+    use http_body_util::BodyExt;
+
+    async fn words(answer: Answer) -> String {
+        String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_is_an_archive_of_a_running_container() {
+        let root = tempfile::tempdir().unwrap();
+        let mut config: KubeletConfig = crate::config::testing::config(root.path());
+        config.cgroups.fail_v1 = false;
+        let config = Arc::new(config);
+        let runtime: RuntimeHandle = Arc::new(FakeRuntime::new(FakeConfig::default()));
+        let (bench, roster) = Bench::roster(runtime.clone());
+        roster.sources_synced();
+        roster.put(bench.create(&dsl::pod("always: app")));
+        bench.phase("u1", "Running").await;
+        let cgroups = crate::cgroup::CgroupManager::new(config.clone()).unwrap();
+        let deps = ServerDeps {
+            stats: Stats::new(config.clone(), runtime.clone(), cgroups),
+            config,
+            client: None,
+            runtime,
+            node: roster.clone(),
+        };
+        let (tracker, token) =
+            (tokio_util::task::TaskTracker::new(), tokio_util::sync::CancellationToken::new());
+        let server = Arc::new(Server { access: Access::new(&deps), deps, tracker, token });
+        let pod = bench.get("u1").unwrap();
+        let at = |container| [crate::pod::namespace(&pod), crate::pod::name(&pod), container];
+        let query = Query(vec![("timeout".to_owned(), "5".to_owned())]);
+        let answer = checkpoint::serve(&server, at("app"), &query).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let told: serde_json::Value = serde_json::from_str(&words(answer).await).unwrap();
+        let archive = told["items"][0].as_str().unwrap();
+        assert!(
+            archive.starts_with(&root.path().join("kubelet/checkpoints/checkpoint-").display().to_string())
+        );
+        assert_eq!(std::fs::read(archive).unwrap(), b"checkpoint");
+        assert_eq!(checkpoint::serve(&server, at("nope"), &query).await.status(), StatusCode::NOT_FOUND);
+        let wrong = Query(vec![("timeout".to_owned(), "soon".to_owned())]);
+        let answer = checkpoint::serve(&server, at("app"), &wrong).await;
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            words(cadvisor_metrics(&server).await)
+                .await
+                .lines()
+                .filter(|it| *it == "container_scrape_error 0")
+                .count(),
+            1
+        );
     }
 }

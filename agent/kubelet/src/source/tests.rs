@@ -304,3 +304,48 @@ async fn a_resize_survives_the_kubelet() {
     assert_eq!((node.calls("UpdateContainerResources"), node.calls("CreateContainer")), (1, 2));
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_exit_starts_all_containers_anew() {
+    let node = Node::start();
+    let quick = || Run::exits(Duration::from_millis(5), 0);
+    node.fake.script("init", Script::of([quick(), quick()]));
+    node.fake.script("app", Script::of([Run::exits(Duration::from_millis(300), 42), Run::default()]));
+    node.fake.script("done", Script::of([quick(), Run::default()]));
+    node.api.create(
+        PODS,
+        json!({
+            "metadata": { "name": "web" },
+            "spec": {
+                "nodeName": "node-1", "restartPolicy": "Never",
+                "initContainers": [
+                    { "name": "init", "image": "demo:1" },
+                    { "name": "side", "image": "demo:1", "restartPolicy": "Always" },
+                ],
+                "containers": [
+                    { "name": "app", "image": "demo:1", "restartPolicy": "Never", "restartPolicyRules": [
+                        { "action": "Restart", "exitCodes": { "operator": "In", "values": [7] } },
+                        { "action": "RestartAllContainers", "exitCodes": { "operator": "In", "values": [42] } },
+                    ] },
+                    { "name": "other", "image": "demo:1" },
+                    { "name": "done", "image": "demo:1" },
+                ],
+            },
+        }),
+    );
+    let all = ["initContainerStatuses", "containerStatuses"];
+    let counts = |it: &Value| -> Vec<i64> {
+        let lists = all.iter().flat_map(|list| it["status"][list].as_array().into_iter().flatten());
+        lists.filter_map(|it| it["restartCount"].as_i64()).collect()
+    };
+    let path = format!("{PODS}/web");
+    let running = |it: &Value| {
+        let statuses = it["status"]["containerStatuses"].as_array().into_iter().flatten();
+        statuses.filter(|it| it["state"]["running"].is_object()).count() == 3
+    };
+    let anew = |it: &Value| counts(it) == [1; 5] && running(it) && !has(it, "AllContainersRestarting");
+    let pod = node.api.until(|_| node.api.get(&path).filter(anew)).await;
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(node.calls("RunPodSandbox"), 1, "the sandbox stays");
+    node.stop().await;
+}

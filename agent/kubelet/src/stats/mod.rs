@@ -2,6 +2,7 @@
 //!
 //! Kept between two readings is only each one's processor time, so that the second can tell a rate.
 
+mod cadvisor; // Prometheus text under cAdvisor's names
 mod metrics; // Prometheus text
 mod sample; // one reading of everything
 mod summary; // the JSON of /stats/summary
@@ -65,6 +66,14 @@ impl Stats {
     /// The body of `/metrics/resource`, Prometheus text. What cannot be read is left out and counted as an error.
     pub async fn resource_metrics(&self, pods: &[Arc<Pod>]) -> Result<String, StatsError> {
         Ok(metrics::render(&self.sample(pods).await?))
+    }
+
+    /// The body of `/metrics/cadvisor`.
+    pub async fn cadvisor_metrics(&self, pods: &[Arc<Pod>]) -> Result<String, StatsError> {
+        let sample = self.sample(pods).await?;
+        let machine = self.cgroups.machine();
+        let cgroup = |pod: &Pod| self.cgroups.path_of(pod);
+        Ok(cadvisor::render(&sample, machine, cgroup, &self.cgroups.kubepods()))
     }
 
     fn add_rates(&self, sample: &mut Sample) {

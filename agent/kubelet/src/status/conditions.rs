@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::containers::Statuses;
 use super::{Facts, whole};
 use crate::pod;
-use crate::worker::action::Stage;
 use crate::worker::facts::Why;
+use crate::worker::{self, action::Stage};
 
 /// A condition's worth: status, reason, message.
 struct Worth {
@@ -50,6 +50,9 @@ pub(super) fn all(f: &Facts<'_>, phase: &str, statuses: &Statuses) -> Vec<PodCon
             Worth { holds: true, reason: Some(super::writer::BY_KUBELET), message: Some(message.clone()) };
         list.push(condition(f, "DisruptionTarget", worth));
     }
+    if f.plan.stage == Stage::Living && worker::is_beginning_anew(f.pod, f.seen) {
+        list.push(condition(f, "AllContainersRestarting", Worth::yes()));
+    }
     if let Some(pending) = f.pending {
         let worth =
             Worth { holds: true, reason: Some(pending.reason), message: Some(pending.message.clone()) };
@@ -88,7 +91,9 @@ fn condition(f: &Facts<'_>, kind: &str, worth: Worth) -> PodCondition {
 
 /// The init containers that have not done their part.
 pub(super) fn initialized<'a>(f: &Facts<'_>, inits: &'a [ContainerStatus]) -> Vec<&'a str> {
-    let apps_began = pod::apps(f.pod).iter().any(|it| f.seen.latest(&it.name).is_some());
+    let since = worker::anew_since(f.pod, f.seen);
+    let began = |name: &str| f.seen.latest(name).is_some_and(|it| worker::counts(it, since));
+    let apps_began = pod::apps(f.pod).iter().any(|it| began(&it.name));
     if apps_began {
         return Vec::new();
     }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Facts, whole};
 use crate::observe::{ContainerSeen, State};
 use crate::pod;
-use crate::worker::action::Stage;
+use crate::worker::{self, action::Stage};
 
 /// The statuses of all, in the order of the spec.
 #[derive(Debug, Default)]
@@ -68,7 +68,14 @@ fn one(
 ) -> ContainerStatus {
     let mut instances = f.seen.instances(&container.name).filter(|it| it.state != State::Created);
     let Some(seen) = instances.next() else { return unseen(f, container, part, before, idle) };
-    let waiting = f.plan.waiting.get(&container.name);
+    // Of a life that does not count any more: it waits for the next one.
+    let anew = worker::action::Waiting { reason: idle.to_owned(), message: String::new() };
+    let old = !seen.is_alive() && !worker::counts(seen, worker::anew_since(f.pod, f.seen));
+    let waiting = f
+        .plan
+        .waiting
+        .get(&container.name)
+        .or_else(|| Some(&anew).filter(|_| old && part != Part::Ephemeral));
     let mut status = ContainerStatus {
         name: container.name.clone(),
         image: if seen.image.is_empty() {
@@ -101,7 +108,7 @@ fn one(
         Part::Sidecar | Part::App => started,
     });
     status.ready = match part {
-        Part::Init => seen.exit().is_some_and(|it| it.code == 0),
+        Part::Init => !old && seen.exit().is_some_and(|it| it.code == 0),
         Part::Sidecar | Part::App => f.probes.is_ready(container, seen),
         Part::Ephemeral => false,
     };
@@ -253,6 +260,7 @@ fn about(f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> Containe
     ContainerStatus {
         allocated_resources: allocated.filter(|it| !it.is_empty()),
         resources: Some(given),
+        stop_signal: container.lifecycle.as_ref().and_then(|it| it.stop_signal.clone()),
         volume_mounts: super::some(mounts),
         stop_signal: asks_for_signal(container)
             .then(|| seen.stop_signal.map(api_signal).unwrap_or_default())

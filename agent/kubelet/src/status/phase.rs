@@ -24,7 +24,10 @@ pub(super) fn of(f: &Facts<'_>, statuses: &Statuses) -> &'static str {
         Some("Failed") if !pod::is_static(f.pod) => return "Failed",
         _ => {}
     }
-    let phase = by_containers(f, statuses);
+    let mut phase = by_containers(f, statuses);
+    if phase == "Pending" && crate::worker::is_beginning_anew(f.pod, f.seen) {
+        phase = "Running"; // it ran before, and a pod does not go back
+    }
     if matches!(phase, "Succeeded" | "Failed") && f.plan.stage == Stage::Ending {
         return "Running"; // said only when nothing runs any more, sidecars included
     }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{PodCondition, PodStatus};
 use serde_json::{Map, Value, json};
 
 /// The conditions that this kubelet writes; others belong to others.
-pub(super) const OWNED_CONDITIONS: [&str; 7] = [
+pub(super) const OWNED_CONDITIONS: [&str; 8] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -12,6 +12,7 @@ pub(super) const OWNED_CONDITIONS: [&str; 7] = [
     "PodScheduled",
     "PodResizePending",
     "PodResizeInProgress",
+    "AllContainersRestarting",
 ];
 
 /// The reason of a DisruptionTarget that is ours.

@@ -388,7 +388,9 @@ impl Hand {
 
     fn say_killing(&self, name: &str, cause: &Cause) {
         let message = match cause {
-            Cause::PodEnds | Cause::NotWanted | Cause::SandboxChanged => format!("Stopping container {name}"),
+            Cause::PodEnds | Cause::NotWanted | Cause::SandboxChanged | Cause::Anew => {
+                format!("Stopping container {name}")
+            }
             Cause::SpecChanged => format!("Container {name} definition changed, will be restarted"),
             Cause::Liveness => format!("Container {name} failed liveness probe, will be restarted"),
             Cause::Startup => format!("Container {name} failed startup probe, will be restarted"),

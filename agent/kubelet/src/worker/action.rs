@@ -93,6 +93,8 @@ pub enum Cause {
     NotWanted,
     /// It wants to be started anew when its resources change.
     Resized,
+    /// Another container of the pod ended in a way that starts all of them anew.
+    Anew,
 }
 
 impl Action {
@@ -150,6 +152,7 @@ impl fmt::Display for Cause {
             Self::PostStart => "post-start",
             Self::NotWanted => "unwanted",
             Self::Resized => "resize",
+            Self::Anew => "anew",
         })
     }
 }

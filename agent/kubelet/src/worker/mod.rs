@@ -29,6 +29,7 @@ pub(crate) use ending::ending_of;
 pub use inbox::Inbox;
 pub use resize::Pending;
 pub use restart::is_wanted as restart_is_wanted;
+pub use restart::{anew_since, counts, is_beginning_anew};
 pub use roster::{Common, Entry, Published, Roster};
 
 #[cfg(test)]

@@ -38,6 +38,9 @@ fn live(f: &Facts<'_>, plan: &mut Plan) {
     }
     let sandbox = sandbox(f, plan);
     unwanted(f, plan);
+    if old_ones(f, plan) {
+        return;
+    }
     ephemerals(f, plan, sandbox);
     if inits(f, plan, sandbox) {
         for container in pod::apps(f.pod) {
@@ -108,6 +111,17 @@ fn unwanted(f: &Facts<'_>, plan: &mut Plan) {
     }
 }
 
+/// When the pod begins anew, everything of before has to end first. True while something of it runs.
+fn old_ones(f: &Facts<'_>, plan: &mut Plan) -> bool {
+    let since = restart::anew_since(f.pod, f.seen);
+    let mut left = false;
+    for container in f.seen.containers.iter().filter(|it| it.is_alive() && !restart::counts(it, since)) {
+        left = true;
+        stop(f, plan, container, Cause::Anew);
+    }
+    left
+}
+
 fn ephemerals(f: &Facts<'_>, plan: &mut Plan, sandbox: Option<&SandboxSeen>) {
     if sandbox.is_none() {
         return;
@@ -122,7 +136,11 @@ fn ephemerals(f: &Facts<'_>, plan: &mut Plan, sandbox: Option<&SandboxSeen>) {
 
 /// Init containers, one after the other. True when app containers may start.
 fn inits(f: &Facts<'_>, plan: &mut Plan, sandbox: Option<&SandboxSeen>) -> bool {
-    let here = |name: &str| sandbox.and_then(|it| f.seen.latest_in(name, &it.id));
+    let since = restart::anew_since(f.pod, f.seen);
+    let here = |name: &str| {
+        let latest = sandbox.and_then(|it| f.seen.latest_in(name, &it.id));
+        latest.filter(|it| restart::counts(it, since))
+    };
     let apps_began = pod::apps(f.pod).iter().any(|it| here(&it.name).is_some());
     for container in pod::inits(f.pod) {
         let latest = here(&container.name);
@@ -155,6 +173,9 @@ fn app(f: &Facts<'_>, plan: &mut Plan, sandbox: Option<&SandboxSeen>, container:
     let latest = f.seen.latest(&container.name);
     match latest {
         Some(seen) if seen.is_alive() => keep(f, plan, container, seen),
+        Some(seen) if !restart::counts(seen, restart::anew_since(f.pod, f.seen)) => {
+            start(f, plan, sandbox, container, Some(seen));
+        }
         Some(seen) if f.memory.resized.contains(&seen.id) => start(f, plan, sandbox, container, Some(seen)),
         Some(seen) if seen.exit().is_some_and(|it| !restart::is_wanted(f.pod, container, it)) => {}
         latest => start(f, plan, sandbox, container, latest),

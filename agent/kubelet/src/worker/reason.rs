@@ -49,6 +49,7 @@ fn cause_text(cause: &Cause, ending: Option<&Ending>) -> String {
         Cause::Startup => "its startup probe failed".into(),
         Cause::PostStart => "its postStart hook failed".into(),
         Cause::NotWanted => "the spec has no such container".into(),
+        Cause::Anew => "another container ended in a way that starts all of them anew".into(),
         Cause::Resized => "its resources changed, and it wants to be started anew for that".into(),
     }
 }

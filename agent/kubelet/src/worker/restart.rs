@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
 
 use super::facts::{Facts, Subject};
-use crate::observe::{ContainerSeen, Exit, State};
+use crate::observe::{ContainerSeen, Exit, Observed, State};
 use crate::pod;
 
 /// The first wait; it doubles with every restart.
@@ -32,14 +32,42 @@ pub enum Backoff {
     },
 }
 
+/// What the first of the container's rules that meets this exit says.
+fn by_rule<'a>(container: &'a Container, exit: &Exit) -> Option<&'a str> {
+    let meets = |rule: &&ContainerRestartRule| {
+        let Some(codes) = &rule.exit_codes else { return false };
+        codes.values.iter().flatten().any(|it| *it == exit.code) == (codes.operator == "In")
+    };
+    container.restart_policy_rules.iter().flatten().find(meets).map(|it| it.action.as_str())
+}
+
+/// When a container ended in a way that starts the whole pod anew: what began before that does not count any more.
+///
+/// Read from what the runtime has, dead instances included, so that a kubelet that starts in the middle goes on.
+pub fn anew_since(pod: &Pod, seen: &Observed) -> Option<Timestamp> {
+    let ends = seen.containers.iter().filter_map(|it| {
+        let (spec, exit) = (pod::container(pod, &it.name)?, it.exit()?);
+        exit.at.filter(|_| by_rule(spec, exit) == Some("RestartAllContainers"))
+    });
+    ends.max()
+}
+
+/// Whether an instance counts, when the pod was begun anew at `since`.
+pub fn counts(seen: &ContainerSeen, since: Option<Timestamp>) -> bool {
+    since.is_none_or(|since| i128::from(seen.created_at) > since.as_nanosecond())
+}
+
+/// Whether something is left to stop or to start of a pod that was begun anew.
+pub fn is_beginning_anew(pod: &Pod, seen: &Observed) -> bool {
+    let Some(since) = anew_since(pod, seen) else { return false };
+    let all = pod::apps(pod).iter().chain(pod::inits(pod));
+    all.filter_map(|it| seen.latest(&it.name)).any(|it| !counts(it, Some(since)))
+}
+
 /// Whether a container that ended like this should run again.
 pub fn is_wanted(pod: &Pod, container: &Container, exit: &Exit) -> bool {
-    for rule in container.restart_policy_rules.iter().flatten() {
-        let Some(codes) = &rule.exit_codes else { continue };
-        let listed = codes.values.iter().flatten().any(|it| *it == exit.code);
-        if rule.action == "Restart" && listed == (codes.operator == "In") {
-            return true;
-        }
+    if matches!(by_rule(container, exit), Some("Restart" | "RestartAllContainers")) {
+        return true;
     }
     let of_pod = pod.spec.as_ref().and_then(|it| it.restart_policy.as_deref());
     match container.restart_policy.as_deref().or(of_pod).unwrap_or("Always") {
@@ -60,7 +88,8 @@ pub(super) fn is_over(f: &Facts<'_>) -> bool {
         return true;
     }
     let idle = |name: &str| f.memory.is_free(&Subject::Container(name.to_owned()));
-    let exit = |name: &str| f.seen.latest(name).and_then(ContainerSeen::exit);
+    let since = anew_since(f.pod, f.seen);
+    let exit = |name: &str| f.seen.latest(name).filter(|it| counts(it, since)).and_then(ContainerSeen::exit);
     let init_failed = pod::inits(f.pod)
         .iter()
         .any(|it| idle(&it.name) && exit(&it.name).is_some_and(|exit| init_failed(f.pod, it, exit)));

@@ -275,7 +275,7 @@ impl Roster {
         self.lock().entries.values().cloned().collect()
     }
 
-    pub(super) fn metrics(&self) -> &crate::metrics::Metrics {
+    pub(crate) fn metrics(&self) -> &crate::metrics::Metrics {
         &self.common.tools.metrics
     }
 
