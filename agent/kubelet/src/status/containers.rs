@@ -260,7 +260,6 @@ fn about(f: &Facts<'_>, container: &Container, seen: &ContainerSeen) -> Containe
     ContainerStatus {
         allocated_resources: allocated.filter(|it| !it.is_empty()),
         resources: Some(given),
-        stop_signal: container.lifecycle.as_ref().and_then(|it| it.stop_signal.clone()),
         volume_mounts: super::some(mounts),
         stop_signal: asks_for_signal(container)
             .then(|| seen.stop_signal.map(api_signal).unwrap_or_default())
