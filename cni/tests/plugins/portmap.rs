@@ -154,7 +154,76 @@ fn bad_mappings_are_refused() {
         6,
         "not one of tcp, udp, sctp",
     );
-    check(json!({"backend": "iptables"}), good.clone(), 2, "backend");
+    check(json!({"backend": "x"}), good.clone(), 7, "not one of nftables, iptables");
+    check(json!({"markMasqBit": 32}), good.clone(), 7, "markMasqBit 32 is not from 0 to 31");
+    check(json!({"markMasqBit": 5, "externalSetMarkChain": "X"}), good.clone(), 7, "exclude each other");
+    check(json!({"externalSetMarkChain": "X"}), good.clone(), 7, "is for the backend iptables");
+    check(json!({"conditionsV4": ["x; flush ruleset"]}), good.clone(), 7, "part of one rule");
+    check(json!({"conditionsV4": ["no such thing"]}), good.clone(), 7, "under conditions");
     check(json!({"prevResult": null}), good.clone(), 7, "needs prevResult");
     check(json!({"prevResult": {"cniVersion": "1.0.0"}}), good, 7, "has no address");
+}
+
+#[test]
+fn the_same_by_iptables() {
+    let mappings = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 8081, "containerPort": 80, "hostIP": "192.0.2.11"}]);
+    let it = setup(&json!({"backend": "iptables", "markMasqBit": 5}), &mappings);
+    assert_eq!(
+        reach(&it, &it.client, "192.0.2.1:8080").as_deref(),
+        Some("192.0.2.2"),
+        "the client's address is kept"
+    );
+    assert_eq!(reach(&it, &it.world.host, "127.0.0.1:8080").as_deref(), Some("10.77.0.1"), "localhost");
+    assert_eq!(reach(&it, &it.container, "192.0.2.1:8080").as_deref(), Some("10.77.0.1"), "hairpin");
+    assert_eq!(reach(&it, &it.client, "192.0.2.11:8081").as_deref(), Some("192.0.2.2"));
+    assert_eq!(reach(&it, &it.client, "192.0.2.1:8081"), None, "of one address only");
+    let rules = it.world.host.run("iptables-save -t nat");
+    assert!(rules.contains("--set-xmark 0x20/0x20"), "{rules}");
+    it.world.add("c", &it.container, &it.conf).unwrap();
+    let again = it.world.host.run("iptables-save -t nat");
+    assert_eq!(
+        again.matches(" -j ").count(),
+        rules.matches(" -j ").count(),
+        "once more changes nothing: {again}"
+    );
+    it.world.act("CHECK", "c", &it.container.path(), &it.conf).unwrap();
+    it.world.act("STATUS", "", "", &it.conf).unwrap();
+    it.world.host.run("iptables -t nat -F CNI-HOSTPORT-DNAT");
+    assert_eq!(it.world.act("CHECK", "c", &it.container.path(), &it.conf).unwrap_err()["code"], 101);
+    it.world.add("c", &it.container, &it.conf).unwrap();
+    for _ in 0..2 {
+        it.world.del("c", "", &it.conf).unwrap();
+    }
+    assert!(!it.world.host.run("iptables-save -t nat").contains("10.77.0.2"));
+    it.world.add("c", &it.container, &it.conf).unwrap();
+    let mut gc = it.conf.clone();
+    gc["cni.dev/valid-attachments"] = json!([]);
+    it.world.act("GC", "", "", &gc).unwrap();
+    assert!(!it.world.host.run("iptables-save -t nat").contains("10.77.0.2"));
+}
+
+#[test]
+fn somebody_elses_chain_marks_and_conditions_hold() {
+    let mapping = json!([{"hostPort": 8080, "containerPort": 80}]);
+    let (world, container) = (World::new(), Namespace::new());
+    world.host.run("iptables -t nat -N MY-MARK; ip6tables -t nat -N MY-MARK");
+    let result = world.add("c", &container, &world.bridge_conf(&json!({}))).unwrap();
+    let conf = json!({"cniVersion": "1.1.0", "name": "net", "type": "portmap", "backend": "iptables",
+        "externalSetMarkChain": "MY-MARK", "conditionsV4": ["-s", "198.51.100.0/24"],
+        "runtimeConfig": {"portMappings": mapping}});
+    world.add("c", &container, &with_result(&conf, &result)).unwrap();
+    let rules = world.host.run("iptables-save -t nat");
+    assert!(rules.contains("-j MY-MARK") && !rules.contains("CNI-HOSTPORT-MASQ"), "{rules}");
+    assert!(rules.contains("-s 198.51.100.0/24"), "{rules}");
+
+    for (condition, open) in [("ip saddr 192.0.2.0/24", true), ("ip saddr 198.51.100.0/24", false)] {
+        let it = setup(&json!({"conditionsV4": [condition]}), &mapping);
+        assert_eq!(reach(&it, &it.client, "192.0.2.1:8080").is_some(), open, "{condition}");
+        it.world.act("CHECK", "c", &it.container.path(), &it.conf).unwrap();
+        it.world.del("c", "", &it.conf).unwrap();
+        let left = it.world.host.run("nft list table inet coracle_cni");
+        assert!(!left.contains("10.77.0.2"), "{left}");
+        assert_eq!(it.world.act("CHECK", "c", &it.container.path(), &it.conf).unwrap_err()["code"], 101);
+    }
 }

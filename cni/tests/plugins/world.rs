@@ -231,7 +231,7 @@ pub fn address(result: &Value) -> String {
 /// Everything that could be left on a host: links, rules, leases.
 pub fn footprint(world: &World, network: &str) -> String {
     let links = world.host.run("ip -br link show type veth | cut -d@ -f1");
-    let rules = world.host.run("nft list ruleset | grep -F elements || true");
+    let rules = world.host.run("nft list ruleset 2>/dev/null | grep -F elements || true");
     format!("{links}{rules}{}", world.leases(network).join(" "))
 }
 

@@ -1,7 +1,7 @@
 //! Changes that the kernel makes together, or not at all.
 
 use super::element::Element;
-use super::rule::Rule;
+use super::rule::{OwnedRule, Rule};
 use super::set::Set;
 use super::{
     DEL_ELEMENT, DEL_RULE, DEL_TABLE, Family, LIST_ITEM, NEW_CHAIN, NEW_ELEMENT, NEW_RULE, NEW_SET,
@@ -107,6 +107,14 @@ impl Batch {
     pub fn rule(&mut self, rule: &Rule) -> &mut Batch {
         let say = format!("add a rule to nftables chain {}", rule.chain);
         self.push(NEW_RULE, CREATE | APPEND, say, |message| rule.write(message))
+    }
+
+    /// Removes a rule.
+    pub fn delete_rule(&mut self, rule: &OwnedRule) -> &mut Batch {
+        let say = format!("remove a rule from nftables chain {}", rule.chain);
+        self.push(DEL_RULE, 0, say, |message| {
+            message.attr_text(2, &rule.chain).attr(3, &rule.handle);
+        })
     }
 
     /// Adds an element; any with the same key there already is an error.

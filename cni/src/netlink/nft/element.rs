@@ -107,7 +107,7 @@ pub(super) fn comment(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn comment_of(mut data: &[u8]) -> Option<String> {
+pub(super) fn comment_of(mut data: &[u8]) -> Option<String> {
     while let [kind, length, rest @ ..] = data {
         let value = rest.get(..usize::from(*length))?;
         if *kind == COMMENT {

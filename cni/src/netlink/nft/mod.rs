@@ -10,7 +10,7 @@ mod set; // sets and maps, and how their fields lie in memory
 pub use batch::{Batch, Hook};
 pub use element::{Element, Selector, elements};
 pub use expr::Expr;
-pub use rule::{Rule, are_there};
+pub use rule::{OwnedRule, Rule, are_there, owned_rules};
 pub use set::{Datum, Field, Set};
 
 /// Which packets a table sees.

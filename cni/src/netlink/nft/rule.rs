@@ -1,6 +1,6 @@
 //! What a chain has, and whether it is what we would write.
 
-use super::element::Selector;
+use super::element::{Selector, comment_of};
 use super::expr::Expr;
 use super::{GET_RULE, header};
 use crate::netlink::message::{Message, find, text_of};
@@ -8,6 +8,7 @@ use crate::netlink::socket::{Netlink, NetlinkError};
 
 const TABLE: u16 = 1;
 const CHAIN: u16 = 2;
+const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
 const USER_DATA: u16 = 7;
 /// A kind of user data that `nft` does not know, and does not show.
@@ -44,8 +45,34 @@ impl Rule {
     }
 }
 
-/// True when the chains of `wanted` hold these rules in this order, as we wrote them, and no others.
-pub fn are_there(netlink: &Netlink, at: Selector<'_>, wanted: &[Rule]) -> Result<bool, NetlinkError> {
+/// A rule that says whose it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnedRule {
+    /// The chain it is in.
+    pub chain: String,
+    /// The kernel's name for it.
+    pub(super) handle: Vec<u8>,
+    /// Whose it is.
+    pub comment: String,
+}
+
+/// The rules of a table that have comments; none when the table is not there.
+pub fn owned_rules(netlink: &Netlink, at: Selector<'_>) -> Result<Vec<OwnedRule>, NetlinkError> {
+    let read = |attributes: &[u8]| {
+        Some(OwnedRule {
+            chain: find(attributes, CHAIN).map(text_of)?,
+            handle: find(attributes, HANDLE)?.to_vec(),
+            comment: find(attributes, USER_DATA).and_then(comment_of)?,
+        })
+    };
+    list(netlink, at, read)
+}
+
+fn list<T>(
+    netlink: &Netlink,
+    at: Selector<'_>,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, NetlinkError> {
     let message = || {
         let mut message = Message::new(GET_RULE, 0, &header(at.family));
         message.attr_text(TABLE, at.table);
@@ -56,16 +83,24 @@ pub fn are_there(netlink: &Netlink, at: Selector<'_>, wanted: &[Rule]) -> Result
         // The kernel may list other tables too.
         let ours =
             find(attributes, TABLE).map(text_of)? == at.table && body.first() == Some(&header(at.family)[0]);
+        if ours { read(attributes) } else { None }
+    };
+    match netlink.dump(message, || format!("list rules of nftables table {}", at.table), read) {
+        Err(err) if err.is_not_found() => Ok(vec![]),
+        found => found,
+    }
+}
+
+/// True when the chains of `wanted` hold these rules in this order, as we wrote them, and no others.
+pub fn are_there(netlink: &Netlink, at: Selector<'_>, wanted: &[Rule]) -> Result<bool, NetlinkError> {
+    let read = |attributes: &[u8]| {
         let print = match find(attributes, USER_DATA) {
             Some([FINGERPRINT, 8, print @ ..]) => print.try_into().ok().map(u64::from_be_bytes),
             _ => None,
         };
-        ours.then_some((find(attributes, CHAIN).map(text_of)?, print))
+        Some((find(attributes, CHAIN).map(text_of)?, print))
     };
-    let found = match netlink.dump(message, || format!("list rules of nftables table {}", at.table), read) {
-        Err(err) if err.is_not_found() => return Ok(false),
-        found => found?,
-    };
+    let found = list(netlink, at, read)?;
     let mut chains: Vec<&str> = wanted.iter().map(|rule| rule.chain).collect();
     chains.sort_unstable();
     chains.dedup();

@@ -1,5 +1,7 @@
-//! `portmap`: ports of the host that lead to containers, by nftables.
+//! `portmap`: ports of the host that lead to containers, by nftables or iptables.
+mod conditional; // rules instead of elements, where packets must fulfil conditions
 mod conf; // mappings, checked
+mod iptables; // the same with chains of iptables
 mod table; // the rules, and the elements of one attachment
 
 use super::entry::{Call, Plugin};
@@ -25,12 +27,17 @@ impl Plugin for Portmap {
         if conf.snat {
             let_localhost_out(&before)?;
         }
-        let rules = open()?;
-        load(&rules, &entries)?;
+        let mapped = if conf.iptables {
+            iptables::add(&conf, &owner, &before)
+        } else {
+            load(&open()?, &entries).and_then(|()| {
+                if conf.is_conditional() { conditional::add(&conf, &owner, &before) } else { Ok(()) }
+            })
+        };
         // A flow that began before the mapping was there has to be looked up again.
-        match forget_flows(&entries) {
+        match mapped.and_then(|()| forget_flows(&conf.udp_ports())) {
             Ok(()) => Ok(before),
-            Err(err) => Err(err.and(rules.remove_of(&owner).map(drop))),
+            Err(err) => Err(err.and(remove(&conf, &owner).map(drop))),
         }
     }
 
@@ -40,8 +47,9 @@ impl Plugin for Portmap {
         if conf.mappings.is_empty() && call.common.prev_result().is_ok_and(|it| it.is_some()) {
             return Ok(());
         }
-        let gone = open()?.remove_of(&rules::owner(&call.common.name, &call.attachment()))?;
-        forget_flows(&gone)
+        let mut ports = remove(&conf, &rules::owner(&call.common.name, &call.attachment()))?;
+        ports.extend(conf.udp_ports());
+        forget_flows(&ports)
     }
 
     fn check(&self, call: &Call) -> Result<(), CniError> {
@@ -51,6 +59,12 @@ impl Plugin for Portmap {
         if wanted.is_empty() {
             return Ok(());
         }
+        if conf.iptables {
+            return iptables::check(&conf, &owner, &call.prev_result()?);
+        }
+        if conf.is_conditional() {
+            conditional::check(&owner)?;
+        }
         let found = open()?.elements()?;
         match wanted.iter().find(|it| !found.iter().any(|e| e.same_key(it) && e.comment == owner)) {
             None => Ok(()),
@@ -59,13 +73,22 @@ impl Plugin for Portmap {
     }
 
     fn gc(&self, call: &Call) -> Result<(), CniError> {
-        Conf::read(call)?;
-        let gone = open()?.remove_invalid(&call.common.name, call.common.valid_attachments()?)?;
-        forget_flows(&gone)
+        let conf = Conf::read(call)?;
+        let (network, valid) = (&call.common.name, call.common.valid_attachments()?);
+        if conf.iptables {
+            return iptables::gc(network, valid);
+        }
+        if conf.is_conditional() {
+            conditional::gc(network, valid)?;
+        }
+        let gone = open()?.remove_invalid(network, valid)?;
+        forget_flows(&table::udp_ports(&gone))
     }
 
     fn status(&self, call: &Call) -> Result<(), CniError> {
-        Conf::read(call)?;
+        if Conf::read(call)?.iptables {
+            return iptables::ready().map_err(|err| CniError { code: Code::NotAvailable, ..err });
+        }
         let ready = open().and_then(|rules| rules.elements());
         ready.map(drop).map_err(|err| CniError { code: Code::NotAvailable, ..err })
     }
@@ -73,6 +96,17 @@ impl Plugin for Portmap {
 
 fn open() -> Result<Rules, CniError> {
     Rules::open(&table::PART)
+}
+
+/// Removes the rules of an attachment; the UDP ports that led to it are returned, where they are known.
+fn remove(conf: &Conf, owner: &str) -> Result<Vec<u16>, CniError> {
+    if conf.iptables {
+        return iptables::del(owner).map(|()| vec![]);
+    }
+    if conf.is_conditional() {
+        conditional::del(owner)?;
+    }
+    open()?.remove_of(owner).map(|gone| table::udp_ports(&gone))
 }
 
 fn load(rules: &Rules, entries: &[Element]) -> Result<(), CniError> {
@@ -102,8 +136,7 @@ fn let_localhost_out(before: &AddResult) -> Result<(), CniError> {
 }
 
 /// UDP flows to mapped ports are looked up again.
-fn forget_flows(entries: &[Element]) -> Result<(), CniError> {
-    let ports = table::udp_ports(entries);
+fn forget_flows(ports: &[u16]) -> Result<(), CniError> {
     if ports.is_empty() {
         return Ok(());
     }

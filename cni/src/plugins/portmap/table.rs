@@ -148,7 +148,7 @@ pub(super) fn udp_ports(elements: &[Element]) -> Vec<u16> {
 fn of_family(conf: &Conf, ip: &IpConfig, owner: &str) -> Vec<Element> {
     let (addr, ipv4) = (ip.address.addr(), ip.address.is_ipv4());
     let pick = |v4: &'static Set, v6: &'static Set| if ipv4 { v4 } else { v6 };
-    let mut entries = Vec::new();
+    let (mut entries, mut mapped) = (Vec::new(), false);
     for mapping in &conf.mappings {
         let port = [Datum::Protocol(mapping.protocol.number()), Datum::Port(mapping.host_port)];
         let (set, key) = match mapping.host {
@@ -160,10 +160,14 @@ fn of_family(conf: &Conf, ip: &IpConfig, owner: &str) -> Vec<Element> {
             }
             Host::AnyV4 | Host::AnyV6 | Host::One(_) => continue,
         };
+        mapped = true;
+        if conf.is_conditional() {
+            continue; // a rule leads there, not an element
+        }
         let value = [Datum::Ip(addr), Datum::Port(mapping.container_port)];
         entries.push(Element::new(set, &key, &value, owner));
     }
-    if entries.is_empty() {
+    if !mapped {
         return entries;
     }
     let mut plain = |set, key: &[Datum]| entries.push(Element::new(set, key, &[], owner));
@@ -185,7 +189,7 @@ mod tests {
 
     fn check(host: Host, protocol: Protocol, ips: &[&str], wanted: &[&str]) {
         let mapping = Mapping { protocol, host_port: 8080, container_port: 80, host };
-        let conf = Conf { mappings: vec![mapping], snat: true, masquerade_all: false };
+        let conf = Conf::of(mapping);
         let ip = |text: &&str| IpConfig { interface: None, address: text.parse().unwrap(), gateway: None };
         let before = AddResult { ips: ips.iter().map(ip).collect(), ..AddResult::default() };
         let line = |it: &Element| format!("{} {} > {}", it.set.name, it.key(), it.value());
