@@ -152,6 +152,8 @@ fn pulls_with_and_without_credentials() {
         "imagePullSecrets: [{name: missing}, {name: wrong}, {name: right}]",
     ));
     runs(&kubectl, "several");
+    let told = events(&kubectl, "several");
+    assert!(told.contains("Unable to retrieve some image pull secrets (missing); attempting"), "{told}");
     let (user, password) = USER;
     kubectl.ok(&format!(
         "create secret docker-registry new {server} --docker-username={user} --docker-password={password}"
@@ -182,7 +184,8 @@ fn a_followed_log_misses_nothing_when_it_is_rotated() {
     let image = Cluster::demo_image();
     kubectl.apply(&pod("talks", &image, "").replace("sleep 600", script));
     runs(&kubectl, "talks");
-    let follow = kubectl.args(&["logs", "-f", "talks"]).stdout(Stdio::piped()).spawn().unwrap();
+    let follow =
+        kubectl.args(&["logs", "-f", "talks"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let (mut follow, reader) = reading(follow);
     eventually_within(Duration::from_secs(90), "the last line", || {
         if reader.is_finished() { Ok(()) } else { Err("not yet") }
@@ -257,7 +260,16 @@ fn an_image_is_a_volume_where_the_runtime_can() {
         "containers":[{{"name":"app","image":"{image}","command":["sh","-c","ls /image/bin"],
             "volumeMounts":[{{"name":"v","mountPath":"/image"}}]}}]}}}}"#
     );
+    // One that cannot be had is named, not the container's own.
+    let none = "localhost:5999/none:1";
+    let reference = format!(r#""reference":"{image}""#);
+    let absent = manifest.replace("mounts", "waits").replace(&reference, &format!(r#""reference":"{none}""#));
+    kubectl.apply(&absent);
     kubectl.apply(&manifest);
+    eventually("it waits for the image of its volume", || {
+        let message = kubectl.field("pod/waits", "{.status.containerStatuses[0].state.waiting.message}");
+        if message.contains(&format!("Back-off pulling image \"{none}\"")) { Ok(()) } else { Err(message) }
+    });
     let node = format!("node/{}", cluster.host().name());
     let runtime = kubectl.field(&node, "{.status.nodeInfo.containerRuntimeVersion}");
     let version = runtime.trim_start_matches("containerd://").trim_start_matches('v');

@@ -11,12 +11,12 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::cgroup::CgroupManager;
 use crate::config::{KubeletConfig, Paths};
-use crate::image::{Credential, of_secret};
+use crate::image::of_secret;
 use crate::objects::ObjectSource;
 use crate::pod;
 use crate::translate::{ContainerRequest, ContainerSetup, SandboxSetup, Translator};
 use crate::volume::{PodVolumes, VolumeManager};
-use crate::worker::home::{HomeError, PodHome, Wish};
+use crate::worker::home::{HomeError, PodHome, PullSecrets, Wish};
 
 /// The rooms that a pod's home is made of.
 #[derive(Clone)]
@@ -158,19 +158,20 @@ impl PodHome for House {
         Ok(setup)
     }
 
-    async fn credentials(&self, pod: &Pod) -> Vec<Credential> {
+    async fn pull_secrets(&self, pod: &Pod) -> PullSecrets {
         let secrets = pod.spec.iter().flat_map(|it| it.image_pull_secrets.iter().flatten());
-        let mut known = Vec::new();
+        let mut found = PullSecrets::default();
         for secret in secrets.filter(|it| !it.name.is_empty()) {
             match self.rooms.objects.secret(pod::namespace(pod), &secret.name).await {
-                Ok(secret) => known.extend(of_secret(&secret)),
+                Ok(secret) => found.known.extend(of_secret(&secret)),
                 Err(err) => {
                     let pod = pod::key(pod);
-                    tracing::warn!(pod, secret = secret.name, error = %report(&err), "pull secret not used");
+                    tracing::info!(pod, secret = secret.name, error = %report(&err), "pull secret not used");
+                    found.missing.push(secret.name.clone());
                 }
             }
         }
-        known
+        found
     }
 
     async fn clean_up(&self, pod: &Pod) -> Result<(), HomeError> {

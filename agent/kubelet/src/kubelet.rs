@@ -156,6 +156,8 @@ impl Kubelet {
     /// Runs pods until `token` is cancelled. Their containers go on without us.
     pub async fn run(self, token: CancellationToken) -> Result<(), KubeletError> {
         self.rooms.cgroups.ensure_qos_tree().await.map_err(KubeletError::Cgroups)?;
+        // Before the first pull of this life.
+        self.verification.recover(&self.deps.runtime).await;
         let deps = SourceDeps {
             config: self.deps.config.clone(),
             client: self.deps.client.clone(),

@@ -72,6 +72,21 @@ impl Records {
         self.pulling.join(file_name(image)).exists()
     }
 
+    /// The images whose pull was begun and did not end.
+    pub(super) fn begun(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.pulling) else { return Vec::new() };
+        let image = |it: fs::DirEntry| {
+            let intent: Value = serde_json::from_slice(&fs::read(it.path()).ok()?).ok()?;
+            Some(intent.get("image")?.as_str()?.to_owned())
+        };
+        entries.flatten().filter_map(image).collect()
+    }
+
+    /// An image was pulled, and nobody knows by whom.
+    pub(super) fn put_unknown(&self, image_ref: &str) -> io::Result<()> {
+        self.update(image_ref, |_| {})
+    }
+
     /// What is known of an image by the runtime's id.
     pub(super) fn read(&self, image_ref: &str) -> io::Result<Option<Pulled>> {
         match fs::read(self.pulled.join(file_name(image_ref))) {
@@ -83,8 +98,14 @@ impl Records {
 
     /// Who may use an image from now on: what was known before stays unless it is put in its place.
     pub(super) fn put(&self, image_ref: &str, repository: &str, access: Access) -> io::Result<()> {
+        self.update(image_ref, |record| {
+            record.credential_mapping.insert(repository.to_owned(), access);
+        })
+    }
+
+    fn update(&self, image_ref: &str, change: impl FnOnce(&mut Pulled)) -> io::Result<()> {
         let mut record = self.read(image_ref).ok().flatten().unwrap_or_default();
-        record.credential_mapping.insert(repository.to_owned(), access);
+        change(&mut record);
         record.api_version = API_VERSION.to_owned();
         record.kind = "ImagePulledRecord".to_owned();
         record.image_ref = image_ref.to_owned();

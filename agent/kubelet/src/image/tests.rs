@@ -17,6 +17,7 @@ struct Bench {
     fake: FakeRuntime,
     heard: Arc<Heard>,
     puller: Arc<Puller>,
+    verification: Arc<Verification>,
     pod: Pod,
 }
 
@@ -27,15 +28,16 @@ impl Bench {
         let allowed = allowed.iter().map(|it| (*it).to_owned()).collect();
         let settings =
             ImageSettings { verification, verification_allowed: allowed, ..ImageSettings::default() };
+        let verification = Verification::new(&settings, Records::new(root));
         let puller = Puller::new(PullerDeps {
             runtime: Arc::new(fake.clone()),
             events: heard.clone(),
             metrics: Arc::new(Metrics::new()),
             node: Arc::new(NodeCredentials::new(&settings)),
-            verification: Verification::new(&settings, Records::new(root)),
+            verification: verification.clone(),
             settings,
         });
-        Self { fake, heard, puller, pod: Pod::default() }
+        Self { fake, heard, puller, verification, pod: Pod::default() }
     }
 
     async fn ensure(
@@ -204,4 +206,61 @@ async fn the_nodes_files_in_upstreams_order() {
     assert_eq!(users().await, ["second"]);
     std::fs::write(at("a").join("config.json"), format!(r#"{{"auths":{}}}"#, entry("first"))).unwrap();
     assert_eq!(users().await, ["first"]);
+}
+
+#[tokio::test]
+async fn a_pull_that_was_cut_off_is_not_taken_for_an_image_from_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = Records::new(folder.path());
+    for image in ["reg.example/half:1", "reg.example/none:1"] {
+        records.begin(image).unwrap();
+    }
+    let bench = Bench::with(CredentialPolicy::NeverVerifyPreloadedImages, &[], folder.path());
+    bench.fake.add_image("reg.example/half:1", 1);
+    bench.fake.publish("reg.example/half:1");
+    let runtime: coracle_cri::RuntimeHandle = Arc::new(bench.fake.clone());
+    bench.verification.recover(&runtime).await;
+    assert_eq!(records.begun(), Vec::<String>::new());
+    bench.ensure("reg.example/half:1", "IfNotPresent", &[]).await.unwrap();
+    assert_eq!(bench.pulls(), 1);
+    bench.fake.add_image("reg.example/none:1", 1);
+    bench.ensure("reg.example/none:1", "IfNotPresent", &[]).await.unwrap();
+    assert_eq!(bench.pulls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_pulls_at_once_as_is_said() {
+    let check = async |serialize_pulls: bool, max_parallel_pulls: Option<u32>, seconds: u64| {
+        let fake = FakeRuntime::new(FakeConfig {
+            pull_time: std::time::Duration::from_secs(10),
+            ..FakeConfig::default()
+        });
+        let settings = ImageSettings { serialize_pulls, max_parallel_pulls, ..ImageSettings::default() };
+        let puller = Puller::new(PullerDeps {
+            runtime: Arc::new(fake),
+            events: Arc::new(Heard::default()),
+            metrics: Arc::new(Metrics::new()),
+            node: Arc::default(),
+            verification: Verification::new(&settings, Records::new(Path::new("/nonexistent"))),
+            settings,
+        });
+        let began = tokio::time::Instant::now();
+        let pod = Pod::default();
+        let pulls = ["a:1", "b:1", "c:1", "d:1"].map(|image| {
+            let request = PullRequest {
+                pod: &pod,
+                container: None,
+                image,
+                policy: None,
+                credentials: &[],
+                sandbox: None,
+            };
+            puller.ensure(request)
+        });
+        futures::future::try_join_all(pulls).await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), seconds, "{serialize_pulls} {max_parallel_pulls:?}");
+    };
+    check(true, None, 40).await;
+    check(false, Some(2), 20).await;
+    check(false, None, 10).await;
 }

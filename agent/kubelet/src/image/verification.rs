@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use coracle_cri::RuntimeHandle;
+
 use super::keyring::{Credential, SecretRef, Source};
 use super::name::repository;
 use super::records::{Access, Records};
@@ -62,6 +64,25 @@ impl Verification {
             tracing::warn!(error = %err, "no record of a pulled image: its credentials are checked again");
             false
         })
+    }
+
+    /// What an earlier life was pulling when it ended: what it got of it is noted as pulled, by nobody knows whom.
+    pub async fn recover(&self, runtime: &RuntimeHandle) {
+        let Ok(begun) = self.blocking(|records| Ok(records.begun())).await else { return };
+        for image in begun {
+            let Ok(found) = runtime.image_status(&image).await else { continue };
+            let noted = self.blocking(move |records| {
+                if let Some(found) = found
+                    && records.read(&found.id)?.is_none()
+                {
+                    records.put_unknown(&found.id)?;
+                }
+                records.end(&image)
+            });
+            if let Err(err) = noted.await {
+                tracing::warn!(error = %err, "a pull that was cut off is not noted");
+            }
+        }
     }
 
     /// An image is about to be pulled.

@@ -202,15 +202,22 @@ impl Hand {
 
     async fn pull(&self, name: String) -> Vec<News> {
         let Some(container) = pod::any_container(&self.pod, &name) else { return Vec::new() };
-        let credentials = self.tools.home.credentials(&self.pod).await;
-        let ensured = self.images(&container, &credentials);
+        let secrets = self.tools.home.pull_secrets(&self.pod).await;
+        if !secrets.missing.is_empty() {
+            let message = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                secrets.missing.join(", ")
+            );
+            self.tell(None, Severity::Warning, "FailedToRetrieveImagePullSecret", message);
+        }
         let image =
-            self.work("EnsureImage", Some(&name), ensured, |it| Problem::new(it.reason, &it.message)).await;
+            self.work("EnsureImage", Some(&name), self.images(&container, &secrets.known), |it| it).await;
         vec![News::Image(name, image)]
     }
 
     /// The container's image, and those of the volumes that it mounts.
-    async fn images(&self, container: &Container, known: &[Credential]) -> Result<ImageFacts, ImageFailure> {
+    async fn images(&self, container: &Container, known: &[Credential]) -> Result<ImageFacts, Problem> {
+        let failed = |it: ImageFailure| Problem::new(it.reason, it.message);
         let request = PullRequest {
             pod: &self.pod,
             container: Some(&container.name),
@@ -219,7 +226,7 @@ impl Hand {
             credentials: known,
             sandbox: None,
         };
-        let mut facts = self.tools.puller.ensure(request).await?;
+        let mut facts = self.tools.puller.ensure(request).await.map_err(failed)?;
         for (volume, source) in pod::image_volumes(&self.pod, container) {
             let request = PullRequest {
                 pod: &self.pod,
@@ -229,8 +236,10 @@ impl Hand {
                 credentials: known,
                 sandbox: None,
             };
-            let image = self.tools.puller.ensure(request).await?.image_ref;
-            facts.volumes.insert(volume.to_owned(), image);
+            let reference = request.image.to_owned();
+            let ensured = self.tools.puller.ensure(request).await;
+            let image = ensured.map_err(|it| Problem { image: Some(reference), ..failed(it) })?;
+            facts.volumes.insert(volume.to_owned(), image.image_ref);
         }
         Ok(facts)
     }

@@ -76,6 +76,8 @@ pub struct Memory {
     pub sandbox: Attempt,
     /// The image for the next start of a container.
     pub images: BTreeMap<String, Attempt>,
+    /// The image of a volume that a container waits for.
+    pub volume_images: BTreeMap<String, String>,
     /// The next start of a container.
     pub launches: BTreeMap<String, Attempt>,
     /// The restart count at which a container's back-off began anew.

@@ -34,6 +34,15 @@ pub struct Wish {
     pub pod_ips: Vec<IpAddr>,
 }
 
+/// What a pod's pull secrets say.
+#[derive(Clone, Default)]
+pub struct PullSecrets {
+    /// Users of registries.
+    pub known: Vec<Credential>,
+    /// Names of those that could not be had.
+    pub missing: Vec<String>,
+}
+
 /// The node as a pod sees it. Every method may be called again after any failure.
 #[async_trait]
 pub trait PodHome: Send + Sync {
@@ -49,8 +58,8 @@ pub trait PodHome: Send + Sync {
     async fn sandbox(&self, pod: &Pod, attempt: u32) -> Result<(v1::PodSandboxConfig, String), HomeError>;
     /// A container's config.
     async fn container(&self, pod: &Pod, wish: Wish) -> Result<ContainerSetup, HomeError>;
-    /// What the pod's pull secrets say; those that cannot be read are left out.
-    async fn credentials(&self, pod: &Pod) -> Vec<Credential>;
+    /// What the pod's pull secrets say.
+    async fn pull_secrets(&self, pod: &Pod) -> PullSecrets;
     /// Takes down volumes and cgroup.
     async fn clean_up(&self, pod: &Pod) -> Result<(), HomeError>;
     /// Removes the logs of one container instance: the runtime does not have it any more.

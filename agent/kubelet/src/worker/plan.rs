@@ -258,7 +258,8 @@ fn no_image(f: &Facts<'_>, plan: &mut Plan, container: &Container, failure: &Fai
         plan.wake(Some(told).filter(|_| of_pull && told > f.now));
         return plan.wait(&container.name, &failure.reason, failure.message.clone());
     }
-    let image = container.image.as_deref().unwrap_or_default();
+    let of_volume = f.memory.volume_images.get(&container.name).map(String::as_str);
+    let image = of_volume.or(container.image.as_deref()).unwrap_or_default();
     let message = format!("Back-off pulling image {image:?}: {}: {}", failure.reason, failure.message);
     plan.wait(&container.name, "ImagePullBackOff", message);
 }

@@ -61,10 +61,12 @@ pub(super) struct Problem {
     pub reason: String,
     /// The whole sentence.
     pub message: String,
+    /// The image that could not be had, where it is not the container's own.
+    pub image: Option<String>,
 }
 
 impl Problem {
     pub fn new(reason: impl Into<String>, message: impl ToString) -> Self {
-        Self { reason: reason.into(), message: message.to_string() }
+        Self { reason: reason.into(), message: message.to_string(), image: None }
     }
 }

@@ -336,7 +336,8 @@ impl Worker {
                 );
                 events.pod(&self.pod, Some(name), Severity::Warning, "BackOff", text);
             } else if waiting.reason == "ImagePullBackOff" {
-                let image = pod::any_container(&self.pod, name).and_then(|it| it.image).unwrap_or_default();
+                let own = || pod::any_container(&self.pod, name).and_then(|it| it.image);
+                let image = self.memory.volume_images.get(name).cloned().or_else(own).unwrap_or_default();
                 let text = format!("Back-off pulling image {image:?}");
                 events.pod(&self.pod, Some(name), Severity::Normal, "BackOff", text);
                 let text = "Error: ImagePullBackOff".to_owned();
@@ -680,6 +681,10 @@ impl Worker {
     }
 
     fn learn_image(&mut self, name: String, result: Result<ImageFacts, Problem>, now: Timestamp) {
+        self.memory.volume_images.remove(&name);
+        if let Err(Problem { image: Some(image), .. }) = &result {
+            self.memory.volume_images.insert(name.clone(), image.clone());
+        }
         let attempt = self.memory.images.entry(name.clone()).or_default();
         match result {
             Ok(facts) => {

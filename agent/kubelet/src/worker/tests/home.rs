@@ -9,10 +9,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use serde_json::Value;
 
 use crate::events::{Events, Severity};
-use crate::image::Credential;
 use crate::pod;
 use crate::translate::{ContainerSetup, container_hash, keys};
-use crate::worker::home::{HomeError, PodHome, Wish};
+use crate::worker::home::{HomeError, PodHome, PullSecrets, Wish};
 use crate::worker::{ApiError, PodApi};
 
 /// Counts who lives in it.
@@ -100,8 +99,8 @@ impl PodHome for PlainHome {
         Ok(ContainerSetup { config, ..ContainerSetup::default() })
     }
 
-    async fn credentials(&self, _: &Pod) -> Vec<Credential> {
-        Vec::new()
+    async fn pull_secrets(&self, _: &Pod) -> PullSecrets {
+        PullSecrets::default()
     }
 
     async fn clean_up(&self, pod: &Pod) -> Result<(), HomeError> {
