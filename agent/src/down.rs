@@ -20,6 +20,9 @@ const POD_UID: &str = "io.kubernetes.pod.uid";
 /// Longest time that a container has to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// Pauses between attempts to end a pod.
+const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(3)];
+
 /// How many sandboxes are torn down at once.
 const AT_ONCE: usize = 16;
 
@@ -70,16 +73,30 @@ async fn stop_pods(runtime: &dyn Runtime) -> Vec<String> {
         .await
 }
 
+/// Ends one pod. A kubelet that has just stopped may have left the runtime busy with the same: it is tried again.
 async fn stop_pod(runtime: &dyn Runtime, sandbox: String) -> Result<(), CriError> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        match try_stop_pod(runtime, &sandbox).await {
+            Ok(()) => return Ok(()),
+            Err(error) => match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            },
+        }
+    }
+}
+
+async fn try_stop_pod(runtime: &dyn Runtime, sandbox: &str) -> Result<(), CriError> {
     let filter =
-        coracle_cri::proto::ContainerFilter { pod_sandbox_id: sandbox.clone(), ..Default::default() };
+        coracle_cri::proto::ContainerFilter { pod_sandbox_id: sandbox.to_owned(), ..Default::default() };
     let containers = runtime.list_containers(Some(filter)).await?;
     let stops = containers.iter().map(|it| runtime.stop_container(&it.id, GRACE));
     for outcome in futures::future::join_all(stops).await {
         outcome?;
     }
-    runtime.stop_pod_sandbox(&sandbox).await?;
-    runtime.remove_pod_sandbox(&sandbox).await
+    runtime.stop_pod_sandbox(sandbox).await?;
+    runtime.remove_pod_sandbox(sandbox).await
 }
 
 /// Takes away every mount below `folder`, innermost first.

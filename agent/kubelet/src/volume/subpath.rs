@@ -36,7 +36,8 @@ fn open_below(root: &Path, sub: &Path) -> Result<OwnedFd, VolumeError> {
         Err(nix::Error::ENOENT) => {}
         Err(err) => return Err(failed(err)),
     }
-    let mode = fstat(&top).map_err(failed)?.st_mode & 0o2777;
+    // A folder that is made is like the volume it is made in: sticky, of its group.
+    let mode = fstat(&top).map_err(failed)?.st_mode & 0o7777;
     let mut at = top;
     for part in sub.components() {
         let name = Path::new(part.as_os_str());
@@ -106,6 +107,7 @@ mod tests {
             let root = dir.join("v");
             fs::create_dir_all(root.join("data/in")).unwrap();
             fs::write(root.join("data/file"), "inside").unwrap();
+            fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o3777)).unwrap();
             fs::write(dir.join("secret"), "outside").unwrap();
             symlink("data", root.join("link")).unwrap();
             symlink("../secret", root.join("up")).unwrap();
@@ -119,7 +121,9 @@ mod tests {
             bind_subpath(&root, Path::new("data"), &target).unwrap();
             assert!(target.join("file").exists(), "another source replaces the first");
             bind_subpath(&root, Path::new("new/deep"), &dir.join("pods/sub/1")).unwrap();
-            assert!(root.join("new/deep").is_dir());
+            let mode =
+                |path: &Path| std::os::unix::fs::MetadataExt::mode(&fs::metadata(path).unwrap()) & 0o7777;
+            assert_eq!(mode(&root.join("new/deep")), mode(&root));
             for sub in ["up", "abs/secret", "abs", "link/../../secret"] {
                 let refused = bind_subpath(&root, Path::new(sub), &dir.join("pods/sub/2"));
                 assert!(refused.is_err(), "{sub}");
