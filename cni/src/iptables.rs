@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Our own lock: what is read must still hold when it is changed.
-const LOCK: &str = "/run/coracle-cni-iptables.lock";
+/// Our own program is the lock: what is read must still hold when it is changed, and no file stays behind.
+const LOCK: &str = "/proc/self/exe";
 
 /// Why rules could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ impl Table {
     /// Reads a table.
     pub fn open(ipv4: bool, name: &'static str) -> Result<Table, IptablesError> {
         let lock = || {
-            let file = File::options().create(true).truncate(false).write(true).open(LOCK)?;
+            let file = File::open(LOCK)?;
             file.lock()?;
             Ok(file)
         };

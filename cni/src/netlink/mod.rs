@@ -4,7 +4,8 @@
 //! other thread afterwards. Every call is one request and its answer.
 mod addr; // addresses of a link
 pub mod conntrack; // tracked connections
-mod link; // links: find, make, change, remove
+mod kind; // links of many kinds, made; VLANs of a bridge
+mod link; // links: find, change, remove; pairs
 mod message; // attributes, written and read
 pub mod nft; // tables, rules and sets of nf_tables
 mod route; // routes
@@ -13,7 +14,8 @@ mod socket; // requests and answers
 pub mod traffic; // queues that hold packets back
 
 pub use addr::{Address, AddressOptions};
-pub use link::{Link, LinkChange, LinkKind, Mac, NewLink, PortVlans, Veth};
+pub use kind::{LinkKind, NewLink, PortVlans};
+pub use link::{Link, LinkChange, Mac, Veth};
 pub use route::RouteSpec;
 pub use rule::RuleSpec;
 pub use socket::{Netlink, NetlinkError};

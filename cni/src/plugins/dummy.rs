@@ -3,7 +3,7 @@
 use super::entry::{Call, Plugin};
 use super::{inside, ipam, single};
 use crate::netlink::{LinkKind, Netlink, NewLink};
-use crate::spec::{AddResult, CniError, Code};
+use crate::spec::{AddResult, CniError};
 
 /// The plugin.
 pub struct Dummy;
@@ -33,7 +33,7 @@ impl Plugin for Dummy {
     }
 
     fn status(&self, call: &Call) -> Result<(), CniError> {
-        ipam::must_be_configured(call).map_err(|err| CniError { code: Code::InvalidConfig, ..err })?;
+        ipam::must_be_configured(call)?;
         ipam::pass_on(call)
     }
 }

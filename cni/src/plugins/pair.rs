@@ -1,6 +1,7 @@
 //! A link pair between the host and a container.
 
 use super::entry::Call;
+use super::inside;
 use super::rules::digest;
 use crate::netlink::{Link, Mac, Netlink, Veth};
 use crate::netns::Netns;
@@ -43,8 +44,22 @@ pub(super) fn make(call: &Call, host: &Netlink, netns: &Netns, pair: &Pair) -> R
     })
 }
 
-/// Removes the host's end, and with it the container's.
+/// Removes the pair by the host's end; where that is not there, by the container's, which another plugin may have
+/// made under the same name.
 pub(super) fn remove(call: &Call) -> Result<(), CniError> {
+    let name = host_end(call);
+    let by_host_end = || Netlink::open()?.delete_link_named(&name);
+    if by_host_end().explain(Code::Network, || format!("remove link {name}"))? {
+        return Ok(());
+    }
+    match call.netns_if_present()? {
+        Some(netns) => inside::remove(&netns, &call.request.ifname),
+        None => Ok(()),
+    }
+}
+
+/// After a failed ADD: what is in the container under that name may be somebody else's.
+pub(super) fn undo(call: &Call) -> Result<(), CniError> {
     let name = host_end(call);
     let remove = || Netlink::open()?.delete_link_named(&name);
     remove().map(drop).explain(Code::Network, || format!("remove link {name}"))

@@ -64,11 +64,7 @@ impl Plugin for Ptp {
         let mut failures = Vec::new();
         // The kernel lets go of rules while it removes the link: together they take no longer than one of them.
         let rules = masquerade::del(conf.masquerade, &call.common.name, &call.attachment());
-        match call.netns_if_present() {
-            Ok(Some(netns)) => failures.extend(inside::remove(&netns, &call.request.ifname).err()),
-            Ok(None) => failures.extend(pair::remove(call).err()),
-            Err(err) => failures.push(err),
-        }
+        failures.extend(pair::remove(call).err());
         failures.extend(rules.err());
         failures.extend(ipam::del(call).err());
         CniError::all(failures)
@@ -126,13 +122,11 @@ fn attach(
 fn routes_to_container(host: &Netlink, outer: &Link, ips: &[IpConfig]) -> Result<(), CniError> {
     let say = || format!("route packets to the container through {}", outer.name);
     for ip in ips {
-        let (setting, dad) = if ip.address.is_ipv4() {
-            ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding".to_owned())
+        if ip.address.is_ipv4() {
+            sysctl::ensure("net/ipv4/ip_forward", "1").explain(Code::Io, say)?;
         } else {
-            ("net/ipv6/conf/all/forwarding", format!("net/ipv6/conf/{}/accept_dad", outer.name))
-        };
-        sysctl::ensure(setting, "1").explain(Code::Io, say)?;
-        if !ip.address.is_ipv4() {
+            sysctl::ensure("net/ipv6/conf/all/forwarding", "1").explain(Code::Io, say)?;
+            let dad = format!("net/ipv6/conf/{}/accept_dad", outer.name);
             sysctl::ensure_if_present(&dad, "0").explain(Code::Io, say)?;
         }
         if let Some(gateway) = ip.gateway {
@@ -183,7 +177,7 @@ fn host_side(made: &AddResult) -> Result<(), CniError> {
 }
 
 fn undo(call: &Call, conf: &Conf) -> Result<(), CniError> {
-    let mut failures: Vec<CniError> = pair::remove(call).err().into_iter().collect();
+    let mut failures: Vec<CniError> = pair::undo(call).err().into_iter().collect();
     failures.extend(masquerade::del(conf.masquerade, &call.common.name, &call.attachment()).err());
     failures.extend(ipam::del(call).err());
     CniError::all(failures)

@@ -5,6 +5,7 @@
 mod bandwidth; // rates
 mod bridge; // links, addresses, routes, masquerade
 mod chain; // whole lists through our own runtime library
+mod crash; // kill -9 at any moment
 mod firewall; // rules of the host's firewall
 mod fixed; // `static`
 mod flannel; // configuration from the overlay
@@ -16,4 +17,5 @@ mod sbr; // routing by source
 mod single; // links that are only in the container
 mod tables; // what nft shows of our tables
 mod tuning; // settings
+mod versions; // every version of the specification
 mod world; // a host, containers, a folder with the plugins

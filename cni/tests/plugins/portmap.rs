@@ -36,7 +36,7 @@ fn setup(extra: &Value, mappings: &Value) -> Setup {
 fn reach(setup: &Setup, from: &Namespace, to: &str) -> Option<String> {
     let listener = setup.container.listen("0.0.0.0:80");
     let to: SocketAddr = to.parse().unwrap();
-    let mut stream = from.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(1))).ok()?;
+    let mut stream = from.enter(|| TcpStream::connect_timeout(&to, WAIT)).ok()?;
     let (server, peer) = listener.accept().unwrap();
     drop(server);
     stream.read_to_end(&mut vec![]).unwrap();

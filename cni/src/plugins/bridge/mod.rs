@@ -35,11 +35,7 @@ impl Plugin for Bridge {
         let mut failures = Vec::new();
         // The kernel lets go of rules while it removes the link: together they take no longer than one of them.
         let rules = masquerade::del(conf.masquerade, &call.common.name, &call.attachment());
-        match call.netns_if_present() {
-            Ok(Some(netns)) => failures.extend(inside::remove(&netns, &call.request.ifname).err()),
-            Ok(None) => failures.extend(pair::remove(call).err()),
-            Err(err) => failures.push(err),
-        }
+        failures.extend(pair::remove(call).err());
         failures.extend(rules.err());
         if conf.spoof_check {
             failures.extend(spoof::del(call).err());
@@ -146,7 +142,7 @@ fn attach(
 
 /// After a failed ADD: nothing of it stays but the bridge, which belongs to all.
 fn undo(call: &Call, conf: &Conf) -> Result<(), CniError> {
-    let mut failures: Vec<CniError> = pair::remove(call).err().into_iter().collect();
+    let mut failures: Vec<CniError> = pair::undo(call).err().into_iter().collect();
     if conf.spoof_check {
         failures.extend(spoof::del(call).err());
     }

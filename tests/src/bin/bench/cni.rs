@@ -45,7 +45,7 @@ pub fn report(rounds: usize) -> Result<()> {
     row("CNI ADD + DEL, reference chain", &reference.text());
     row("CNI ADD + DEL, our chain", &coracle.text());
     row("CNI ADD + DEL, ours : reference", &format!("{:.3}", ms(coracle.median()) / ms(reference.median())));
-    let [reference, coracle] = [peak(&chains[0])?, peak(&chains[1])?];
+    let [reference, coracle] = [memory(&chains[0])?, memory(&chains[1])?];
     let mib = |bytes: u64| format!("{:.2} MiB", bytes as f64 / 1024.0 / 1024.0);
     row("CNI ADD + DEL, memory of the reference chain", &mib(reference));
     row("CNI ADD + DEL, memory of our chain", &mib(coracle));
@@ -85,7 +85,7 @@ impl Chain {
     }
 
     /// One container's life, from the first plugin's start to the last one's end.
-    fn attach_and_detach(&self, cgroup: Option<&Path>) -> Result<Duration> {
+    fn attach_and_detach(&self, cgroup: Option<&Cgroup>) -> Result<Duration> {
         let container = namespace()?;
         let started = Instant::now();
         let mut portmap = self.portmap.clone();
@@ -103,7 +103,7 @@ impl Chain {
         plugin: &str,
         conf: &Value,
         netns: &File,
-        cgroup: Option<&Path>,
+        cgroup: Option<&Cgroup>,
     ) -> Result<Vec<u8>> {
         let binary = self.path[0].join(plugin);
         let mut process = match cgroup {
@@ -112,7 +112,7 @@ impl Chain {
                 // What the shell used before it joined is not counted.
                 let mut shell = Command::new("/bin/sh");
                 shell.args(["-c", "echo $$ > \"$1\" && exec \"$2\"", "sh"]);
-                shell.arg(cgroup.join("cgroup.procs")).arg(&binary);
+                shell.arg(cgroup.dir.join("cgroup.procs")).arg(&binary);
                 shell
             }
         };
@@ -137,13 +137,16 @@ impl Chain {
     }
 }
 
-/// The most memory that all processes of a chain held at once, the smallest of several runs.
-fn peak(chain: &Chain) -> Result<u64> {
+/// The most memory that the processes of a chain held at once, beyond what is held while none runs: the kernel's own
+/// for the links and rules, alike for both. Programs' files are shared with the page cache, and are not counted.
+/// The kernel counts in steps of some pages; the smallest of several runs is nearest.
+fn memory(chain: &Chain) -> Result<u64> {
     let mut least = u64::MAX;
-    for _ in 0..5 {
+    for _ in 0..7 {
         let cgroup = Cgroup::new()?;
-        chain.attach_and_detach(Some(&cgroup.dir))?;
-        least = least.min(cgroup.peak()?);
+        chain.attach_and_detach(Some(&cgroup))?;
+        let idle = cgroup.read(cgroup.usage)?;
+        least = least.min(cgroup.read(cgroup.peak)?.saturating_sub(idle));
     }
     Ok(least)
 }
@@ -152,22 +155,23 @@ fn peak(chain: &Chain) -> Result<u64> {
 struct Cgroup {
     dir: PathBuf,
     peak: &'static str,
+    usage: &'static str,
 }
 
 impl Cgroup {
     fn new() -> Result<Cgroup> {
-        let (root, peak) = if Path::new("/sys/fs/cgroup/memory").is_dir() {
-            ("/sys/fs/cgroup/memory", "memory.max_usage_in_bytes")
+        let (root, peak, usage) = if Path::new("/sys/fs/cgroup/memory").is_dir() {
+            ("/sys/fs/cgroup/memory", "memory.max_usage_in_bytes", "memory.usage_in_bytes")
         } else {
-            ("/sys/fs/cgroup", "memory.peak")
+            ("/sys/fs/cgroup", "memory.peak", "memory.current")
         };
         let dir = Path::new(root).join(format!("coracle-bench-{}", std::process::id()));
         std::fs::create_dir(&dir).with_context(|| format!("make cgroup {}", dir.display()))?;
-        Ok(Cgroup { dir, peak })
+        Ok(Cgroup { dir, peak, usage })
     }
 
-    fn peak(&self) -> Result<u64> {
-        let file = self.dir.join(self.peak);
+    fn read(&self, name: &str) -> Result<u64> {
+        let file = self.dir.join(name);
         let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
         Ok(text.trim().parse()?)
     }
