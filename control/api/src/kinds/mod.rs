@@ -74,6 +74,8 @@ pub struct KindOps {
     pub prepare_update: fn(&mut Value, &Value),
     /// `(new, old)`: checks an update of the main resource.
     pub validate_update: fn(&Value, &Value) -> Vec<FieldError>,
+    /// What a resize may not change.
+    pub validate_resize: fn(&Value, &Value) -> Vec<FieldError>,
     /// `(new, old)`: carries over what an update of `/status` may not change. Generic code has already put back
     /// everything but `metadata` and `status`.
     pub prepare_status: fn(&mut Value, &Value),
@@ -121,6 +123,7 @@ impl KindOps {
         validate_create: no_errors,
         prepare_update: no_carry,
         validate_update: no_update_errors,
+        validate_resize: no_update_errors,
         prepare_status: no_carry,
         validate_status: no_update_errors,
         warnings: no_warnings,

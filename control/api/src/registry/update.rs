@@ -270,13 +270,9 @@ fn check_change(target: Target<'_>, new: &Value, old: &Value) -> Outcome<()> {
     let ops = target.resource.ops;
     let mut errors = meta::check_update(new, old);
     errors.extend(match target.part {
-        Part::Main | Part::Ephemeral | Part::Resize | Part::Finalize => {
-            if target.part == Part::Main {
-                (ops.validate_update)(new, old)
-            } else {
-                Vec::new()
-            }
-        }
+        Part::Main => (ops.validate_update)(new, old),
+        Part::Resize => (ops.validate_resize)(new, old),
+        Part::Ephemeral | Part::Finalize => Vec::new(),
         Part::Status | Part::Approval => (ops.validate_status)(new, old),
     });
     meta::refuse(target.resource, target.name, &errors)
@@ -323,16 +319,21 @@ fn confine(target: Target<'_>, new: &mut Value, old: &Value) {
             value::put(value::child(new, "spec"), "ephemeralContainers", containers);
         }
         Part::Resize => {
-            let wanted = take(new, "/spec/containers");
+            let wanted = take(new, "/spec").unwrap_or_default();
             *new = old.clone();
-            resize(new, wanted.as_ref());
+            for field in ["containers", "initContainers"] {
+                resize(new, field, wanted.get(field));
+            }
+            if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
+                value::put(spec, "resources", wanted.get("resources").cloned());
+            }
         }
     }
 }
 
-fn resize(pod: &mut Value, wanted: Option<&Value>) {
+fn resize(pod: &mut Value, field: &str, wanted: Option<&Value>) {
     let wanted = wanted.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let containers = pod.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    let containers = pod.pointer_mut(&format!("/spec/{field}")).and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
         let name = container.get("name").cloned();
         let Some(new) = wanted.iter().find(|c| c.get("name") == name.as_ref()) else { continue };

@@ -5,6 +5,7 @@ mod defaults; // what is filled in
 mod print; // the table
 mod probes; // checks of probes and handlers
 mod qos; // the class of service
+mod resize; // what a resize may change
 mod resources; // checks of requests and limits
 mod security; // checks of the security context
 mod update; // what an update may change
@@ -25,6 +26,7 @@ pub static POD: KindOps = KindOps {
     prepare_create,
     validate_create: validate::pod,
     validate_update: update::check,
+    validate_resize: resize::check,
     prepare_status,
     generation: true,
     fields: &[
