@@ -15,7 +15,7 @@ use crate::dbus::Bus;
 use crate::events::{Events, Silent, ToApi};
 use crate::gc::{self, Sweeper, SweeperDeps};
 use crate::house::{House, Rooms};
-use crate::image::{NodeCredentials, Puller, PullerDeps, Records, Verification};
+use crate::image::{Accounts, NoAccounts, NodeCredentials, OfApi, Puller, PullerDeps, Records, Verification};
 use crate::log;
 use crate::metrics::Metrics;
 use crate::node::{NodeDeps, NodeError, NodeReporter};
@@ -113,12 +113,16 @@ impl Kubelet {
             None => Arc::new(NoApi),
         };
         let verification = Verification::new(&config.images, Records::new(&config.paths.root));
+        let accounts: Arc<dyn Accounts> = match deps.client.clone() {
+            Some(client) => Arc::new(OfApi { client, objects: rooms.objects.clone() }),
+            None => Arc::new(NoAccounts),
+        };
         let puller = Puller::new(PullerDeps {
             runtime: deps.runtime.clone(),
             events: events.clone(),
             metrics: metrics.clone(),
             settings: config.images.clone(),
-            node: Arc::new(NodeCredentials::new(&config.images)),
+            node: Arc::new(NodeCredentials::new(&config.images, accounts)),
             verification: verification.clone(),
         });
         let (runtime, home) = (deps.runtime.clone(), House::new(rooms.clone()));

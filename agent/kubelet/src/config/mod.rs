@@ -20,7 +20,7 @@ pub use error::ConfigurationError;
 pub use flags::Flags;
 pub use load::{Loaded, load};
 pub use paths::Paths;
-pub use providers::CredentialProvider;
+pub use providers::{CredentialProvider, TokenAttributes};
 pub use settings::{
     ApiSettings, CgroupDriver, CgroupSettings, CredentialPolicy, DnsSettings, EvictionThreshold,
     ImageSettings, KubeletConfig, LogSettings, NodeSettings, PodSettings, ProcessSettings, Reserved,

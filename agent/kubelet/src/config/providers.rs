@@ -36,6 +36,37 @@ pub struct CredentialProvider {
     pub args: Vec<String>,
     /// Put over the kubelet's own environment.
     pub env: Vec<(String, String)>,
+    /// It is asked in the name of the pod's service account.
+    pub token: Option<TokenAttributes>,
+}
+
+/// How a program is asked in the name of a pod's service account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenAttributes {
+    /// `serviceAccountTokenAudience`.
+    pub audience: String,
+    /// `cacheType` is Token: answers are good for one token, else for the account.
+    pub by_token: bool,
+    /// `requireServiceAccount`: of a pod without one it is not asked.
+    pub required: bool,
+    /// Annotations of the account without which it is not asked.
+    pub required_annotations: Vec<String>,
+    /// Annotations that it is told if there are any.
+    pub optional_annotations: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Attributes {
+    #[serde(default)]
+    service_account_token_audience: String,
+    #[serde(default)]
+    cache_type: String,
+    require_service_account: Option<bool>,
+    #[serde(default)]
+    required_service_account_annotation_keys: Vec<String>,
+    #[serde(default)]
+    optional_service_account_annotation_keys: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +94,7 @@ struct Entry {
     args: Vec<String>,
     #[serde(default)]
     env: Vec<Variable>,
-    token_attributes: Option<Value>,
+    token_attributes: Option<Attributes>,
 }
 
 #[derive(Deserialize)]
@@ -127,10 +158,6 @@ fn read_file(path: &Path) -> Result<Vec<Entry>, ConfigurationError> {
 }
 
 fn provider(entry: Entry, field: &str, programs: &Path) -> Result<CredentialProvider, ConfigurationError> {
-    if entry.token_attributes.is_some() {
-        let what = (format!("{field}.tokenAttributes"), "a service-account token for a plugin".to_owned());
-        return Err(ConfigurationError::NotSupported(vec![what]));
-    }
     let name = entry.name;
     let is_word = !name.is_empty() && !name.contains(['/', '\\', ' ']) && name != "." && name != "..";
     if !is_word {
@@ -155,6 +182,14 @@ fn provider(entry: Entry, field: &str, programs: &Path) -> Result<CredentialProv
             &format!("must be {}", SPOKEN.join(", ")),
         ));
     }
+    let token = match entry.token_attributes {
+        None => None,
+        Some(_) if entry.api_version != SPOKEN[0] => {
+            let reason = format!("is only for apiVersion {}", SPOKEN[0]);
+            return Err(invalid(field, "tokenAttributes", &entry.api_version, &reason));
+        }
+        Some(given) => Some(token_attributes(given, &format!("{field}.tokenAttributes"))?),
+    };
     let program = programs.join(&name);
     let runs =
         std::fs::metadata(&program).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
@@ -170,6 +205,44 @@ fn provider(entry: Entry, field: &str, programs: &Path) -> Result<CredentialProv
         api_version: entry.api_version,
         args: entry.args,
         env: entry.env.into_iter().map(|it| (it.name, it.value)).collect(),
+        token,
+    })
+}
+
+fn token_attributes(given: Attributes, field: &str) -> Result<TokenAttributes, ConfigurationError> {
+    let audience = given.service_account_token_audience;
+    if audience.is_empty() {
+        return Err(invalid(field, "serviceAccountTokenAudience", "", "must be given"));
+    }
+    let by_token = match given.cache_type.as_str() {
+        "Token" => true,
+        "ServiceAccount" => false,
+        other => return Err(invalid(field, "cacheType", other, "must be ServiceAccount or Token")),
+    };
+    let Some(required) = given.require_service_account else {
+        return Err(invalid(field, "requireServiceAccount", "", "must be given"));
+    };
+    let (must, may) =
+        (given.required_service_account_annotation_keys, given.optional_service_account_annotation_keys);
+    if !required && !must.is_empty() {
+        let reason = "needs requireServiceAccount";
+        return Err(invalid(field, "requiredServiceAccountAnnotationKeys", &must[0], reason));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for key in must.iter().chain(&may) {
+        if let Some(reason) = coracle_apimachinery::names::qualified_name(key).into_iter().next() {
+            return Err(invalid(field, "annotation keys", key, &reason));
+        }
+        if !seen.insert(key) {
+            return Err(invalid(field, "annotation keys", key, "is there twice"));
+        }
+    }
+    Ok(TokenAttributes {
+        audience,
+        by_token,
+        required,
+        required_annotations: must,
+        optional_annotations: may,
     })
 }
 
@@ -220,11 +293,17 @@ mod tests {
         check("12h", "never", "must be a duration");
         check("kubelet.k8s.io/v1,", "kubelet.k8s.io/v2,", "must be credentialprovider");
         check("args: [get]", "arguments: [get]", "unknown field `arguments`");
-        check(
-            "args: [get]",
-            "tokenAttributes: {cacheType: Token}",
-            "tokenAttributes: a service-account token",
-        );
+        let token = |it: &str| format!("tokenAttributes: {{{it}}}");
+        let whole = "serviceAccountTokenAudience: a, cacheType: Token, requireServiceAccount: false";
+        let found = with(&GOOD.replace("args: [get]", &token(whole))).unwrap();
+        assert!(found[0].token.as_ref().is_some_and(|it| it.by_token && !it.required));
+        check("args: [get]", &token("cacheType: Token"), "serviceAccountTokenAudience");
+        check("args: [get]", &token(&whole.replace("Token,", "None,")), "must be ServiceAccount or Token");
+        check("args: [get]", &token(&whole.replace(", requireServiceAccount: false", "")), "must be given");
+        let keys = format!("{whole}, requiredServiceAccountAnnotationKeys: [a]");
+        check("args: [get]", &token(&keys), "needs requireServiceAccount");
+        let twice = format!("{whole}, optionalServiceAccountAnnotationKeys: [a, a]");
+        check("args: [get]", &token(&twice), "is there twice");
         assert!(with(&format!("{GOOD}{GOOD}")).unwrap_err().contains("is there twice"));
         assert!(with("  []").unwrap_err().contains("at least one provider"));
     }

@@ -12,7 +12,7 @@ use super::keyring::{Credential, Keyring};
 use super::name::{normalize, repository};
 use super::node_credentials::NodeCredentials;
 use super::pull::{Pulls, words};
-use super::verification::Verification;
+use super::verification::{Judgement, Verification};
 use crate::config::ImageSettings;
 use crate::events::{Events, Severity};
 use crate::metrics::Metrics;
@@ -108,7 +108,12 @@ impl Puller {
         if let Some(found) = present {
             let keyring = Keyring::new(request.credentials.to_vec());
             let known: Vec<Credential> = keyring.lookup(&repository(&image)).into_iter().cloned().collect();
-            if self.deps.verification.may_use(&image, &found.image_ref, &known).await {
+            let may_use = match self.deps.verification.may_use(&image, &found.image_ref, &known).await {
+                Judgement::Yes => true,
+                Judgement::No => false,
+                Judgement::For(accounts) => self.deps.node.runs_as(request.pod, &accounts).await,
+            };
+            if may_use {
                 let message = format!(
                     "Container image {wanted:?} already present on machine and can be accessed by the pod"
                 );
@@ -150,7 +155,7 @@ impl Puller {
         }
         self.tell(request, Severity::Normal, "Pulling", format!("Pulling image {wanted:?}"));
         let waited = Instant::now();
-        let pulled = match self.pulls.pull(image, wanted, request.credentials, request.sandbox).await {
+        let pulled = match self.pulls.pull(image, request).await {
             Ok(pulled) => pulled,
             Err(message) => {
                 self.deps.verification.end(image, None).await;

@@ -3,6 +3,8 @@
 use coracle_cri::proto as v1;
 use ring::digest;
 
+use super::accounts::AccountRef;
+
 /// Who one of docker.io's images may be asked for as.
 const DEFAULT_REGISTRIES: [&str; 2] = ["docker.io", "index.docker.io"];
 
@@ -25,6 +27,8 @@ pub enum Source {
     Node,
     /// A Secret: pods that know it, too.
     Secret(SecretRef),
+    /// A plugin that was asked in the name of a service account: pods that run as it, too.
+    Account(AccountRef),
 }
 
 /// A Secret, and a fingerprint of the entry in it that was used.

@@ -1,5 +1,6 @@
 //! Images for containers: names, policies, pulls, credentials, and the list that the Node shows.
 
+mod accounts; // service accounts that plugins ask in the name of
 mod docker; // what docker's configuration files and Secrets say
 mod ensure; // policy: whether there is an image, must be one, may be used
 mod keyring; // which credentials are for which image
@@ -11,6 +12,7 @@ mod pull; // one pull: turns, credentials, the runtime's answer
 mod records; // who pulled what with which credentials
 mod verification; // whether a pod may use an image that is there
 
+pub use accounts::{Account, AccountRef, Accounts, NoAccounts, OfApi};
 pub use docker::of_secret;
 pub use ensure::{ImageFailure, PullRequest, Puller, PullerDeps};
 pub use keyring::{Credential, Keyring, SecretRef, Source};

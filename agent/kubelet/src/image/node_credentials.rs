@@ -1,11 +1,13 @@
 //! The node's own credentials: docker's configuration files and exec plugins.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
+use super::accounts::{AccountRef, Accounts, NoAccounts, account_name};
 use super::docker;
 use super::keyring::{Credential, Keyring};
 use super::plugin::Plugins;
@@ -17,32 +19,55 @@ const GOOD_FOR: Duration = Duration::from_secs(300);
 const LARGEST: u64 = 10 << 20;
 
 /// Files and plugins of this node.
-#[derive(Default)]
 pub struct NodeCredentials {
     /// `config.json` in the order of upstream's search, then `.dockercfg`: the first that is there counts.
     config_json: Vec<PathBuf>,
     dockercfg: Vec<PathBuf>,
     read: Mutex<Option<(Instant, Vec<Credential>)>>,
     plugins: Plugins,
+    accounts: Arc<dyn Accounts>,
+}
+
+impl Default for NodeCredentials {
+    fn default() -> Self {
+        Self::new(&ImageSettings::default(), Arc::new(NoAccounts))
+    }
 }
 
 impl NodeCredentials {
     /// Those that the configuration names; nothing is read yet.
-    pub fn new(settings: &ImageSettings) -> Self {
+    pub fn new(settings: &ImageSettings, accounts: Arc<dyn Accounts>) -> Self {
         let in_each = |folders: &[PathBuf], name: &str| folders.iter().map(|it| it.join(name)).collect();
         Self {
             config_json: in_each(&settings.config_json_folders, "config.json"),
             dockercfg: in_each(&settings.dockercfg_folders, ".dockercfg"),
             read: Mutex::default(),
             plugins: Plugins::new(&settings.credential_providers),
+            accounts,
         }
     }
 
-    /// Those for a repository, in the order in which they are tried.
-    pub(super) async fn lookup(&self, repository: &str) -> Vec<Credential> {
+    /// Those for a pod and a repository, in the order in which they are tried.
+    pub(super) async fn lookup(&self, repository: &str, pod: &Pod) -> Vec<Credential> {
         let mut all = self.of_files().await;
-        all.extend(self.plugins.credentials(repository).await);
+        all.extend(self.plugins.credentials(repository, pod, &*self.accounts).await);
         Keyring::new(all).lookup(repository).into_iter().cloned().collect()
+    }
+
+    /// Whether a pod runs as one of these accounts.
+    pub(super) async fn runs_as(&self, pod: &Pod, accounts: &[AccountRef]) -> bool {
+        let Some(name) = account_name(pod) else { return false };
+        let namespace = crate::pod::namespace(pod);
+        if !accounts.iter().any(|it| it.namespace == namespace && it.name == name) {
+            return false;
+        }
+        match self.accounts.account(namespace, name).await {
+            Ok(found) => accounts.contains(&found.reference),
+            Err(error) => {
+                tracing::warn!(error, "an image is pulled again");
+                false
+            }
+        }
     }
 
     async fn of_files(&self) -> Vec<Credential> {

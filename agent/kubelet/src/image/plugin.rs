@@ -6,11 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use coracle_apimachinery::GoDuration;
+use k8s_openapi::api::core::v1::Pod;
+use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::keyring::{Credential, matches};
+use super::accounts::{AccountRef, Accounts, account_name};
+use super::keyring::{Credential, Source, hex, matches};
 use crate::config::CredentialProvider;
 
 /// A program that has not answered by then is ended.
@@ -33,6 +36,8 @@ enum PluginError {
     Failed { program: String, status: std::process::ExitStatus, stderr: String },
     #[error("read the answer of {0}")]
     Answer(String, #[source] serde_json::Error),
+    #[error("ask {0} in the name of the pod's service account: {1}")]
+    Account(String, String),
     #[error("{program} answered with {what}")]
     Wrong { program: String, what: String },
 }
@@ -43,6 +48,10 @@ struct Question<'a> {
     api_version: &'a str,
     kind: &'a str,
     image: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    service_account_token: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    service_account_annotations: &'a BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -64,6 +73,17 @@ struct Login {
     username: String,
     #[serde(default)]
     password: String,
+}
+
+/// In whose name a program is asked.
+#[derive(Default)]
+struct Asker {
+    /// Nobody's: for any pod.
+    account: Option<AccountRef>,
+    token: String,
+    annotations: BTreeMap<String, String>,
+    /// Put before the keys of answers that are for this one alone.
+    scope: String,
 }
 
 /// All plugins of this node.
@@ -88,14 +108,19 @@ impl Plugins {
         Self(providers.iter().map(plugin).collect())
     }
 
-    /// What they say about a repository. One that fails has nothing to say.
-    pub(super) async fn credentials(&self, repository: &str) -> Vec<Credential> {
+    /// What they say about a repository to a pod. One that fails has nothing to say.
+    pub(super) async fn credentials(
+        &self,
+        repository: &str,
+        pod: &Pod,
+        accounts: &dyn Accounts,
+    ) -> Vec<Credential> {
         let mut all = Vec::new();
         for plugin in &self.0 {
             if !plugin.provider.match_images.iter().any(|it| matches(it, repository)) {
                 continue;
             }
-            match plugin.credentials(repository).await {
+            match plugin.credentials(repository, pod, accounts).await {
                 Ok(found) => all.extend(found),
                 Err(err) => {
                     let error = crate::report(&err);
@@ -113,16 +138,28 @@ impl Plugins {
 }
 
 impl Plugin {
-    async fn credentials(&self, repository: &str) -> Result<Vec<Credential>, PluginError> {
-        if let Some(known) = self.known(repository) {
+    async fn credentials(
+        &self,
+        repository: &str,
+        pod: &Pod,
+        accounts: &dyn Accounts,
+    ) -> Result<Vec<Credential>, PluginError> {
+        let Some(asker) = self.asker(pod, accounts).await? else { return Ok(Vec::new()) };
+        if let Some(known) = self.known(&asker.scope, repository) {
             return Ok(known);
         }
         let _turn = self.turn.lock().await;
-        if let Some(known) = self.known(repository) {
+        if let Some(known) = self.known(&asker.scope, repository) {
             return Ok(known);
         }
-        let answer = self.ask(repository).await?;
-        let (key, good_for, found) = self.understand(repository, answer)?;
+        let answer = self.ask(repository, &asker).await?;
+        let (key, good_for, mut found) = self.understand(repository, answer)?;
+        if let Some(account) = asker.account {
+            for credential in &mut found {
+                credential.source = Source::Account(account.clone());
+            }
+        }
+        let key = format!("{}{key}", asker.scope);
         if !good_for.is_zero() {
             let now = Instant::now();
             let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,18 +172,48 @@ impl Plugin {
         Ok(found)
     }
 
-    fn known(&self, repository: &str) -> Option<Vec<Credential>> {
+    /// In whose name to ask; none: not at all.
+    async fn asker(&self, pod: &Pod, accounts: &dyn Accounts) -> Result<Option<Asker>, PluginError> {
+        let Some(wanted) = &self.provider.token else { return Ok(Some(Asker::default())) };
+        let failed = |why: String| PluginError::Account(self.provider.name.clone(), why);
+        let Some(name) = account_name(pod) else {
+            return Ok((!wanted.required).then(Asker::default));
+        };
+        let account = accounts.account(crate::pod::namespace(pod), name).await.map_err(failed)?;
+        if let Some(key) =
+            wanted.required_annotations.iter().find(|it| !account.annotations.contains_key(*it))
+        {
+            return Err(failed(format!("it has no annotation {key}")));
+        }
+        let token = accounts.token(pod, name, &wanted.audience).await.map_err(failed)?;
+        let told = |key: &String| {
+            wanted.required_annotations.contains(key) || wanted.optional_annotations.contains(key)
+        };
+        let annotations: BTreeMap<String, String> =
+            account.annotations.into_iter().filter(|(key, _)| told(key)).collect();
+        let of = &account.reference;
+        let scope = match wanted.by_token {
+            true => hex(digest(&SHA256, token.as_bytes()).as_ref()),
+            false => format!("{}/{}/{} {annotations:?}", of.namespace, of.name, of.uid),
+        };
+        Ok(Some(Asker { scope: format!("{scope} "), account: Some(account.reference), token, annotations }))
+    }
+
+    fn known(&self, scope: &str, repository: &str) -> Option<Vec<Credential>> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = [repository, registry(repository), GLOBAL].into_iter().find_map(|it| answers.get(it))?;
+        let keys = [repository, registry(repository), GLOBAL];
+        let found = keys.into_iter().find_map(|it| answers.get(&format!("{scope}{it}")))?;
         (found.0 > Instant::now()).then(|| found.1.clone())
     }
 
-    async fn ask(&self, repository: &str) -> Result<Answer, PluginError> {
+    async fn ask(&self, repository: &str, asker: &Asker) -> Result<Answer, PluginError> {
         let program = self.provider.program.display().to_string();
         let question = Question {
             api_version: &self.provider.api_version,
             kind: "CredentialProviderRequest",
             image: repository,
+            service_account_token: &asker.token,
+            service_account_annotations: &asker.annotations,
         };
         let question =
             serde_json::to_vec(&question).map_err(|it| PluginError::Answer(program.clone(), it))?;
@@ -229,6 +296,10 @@ fn registry(repository: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use async_trait::async_trait;
+
+    use crate::config::TokenAttributes;
+    use crate::image::{Account, NoAccounts};
     use std::os::unix::fs::PermissionsExt;
 
     /// A provider whose program is this shell script.
@@ -244,6 +315,7 @@ mod tests {
             api_version: "credentialprovider.kubelet.k8s.io/v1".into(),
             args: vec!["--arg".into()],
             env: vec![("WORD".into(), "sesame".into())],
+            token: None,
         }
     }
 
@@ -261,7 +333,7 @@ mod tests {
         let script = format!("cat >> {0}; echo >> {0}; echo '{1}'", asked.display(), answer(key_type, extra));
         let plugins = Plugins::new(&[provider(folder.path(), &script)]);
         for image in images {
-            plugins.credentials(image).await;
+            plugins.credentials(image, &Pod::default(), &NoAccounts).await;
         }
         std::fs::read_to_string(asked).unwrap_or_default().lines().count()
     }
@@ -272,7 +344,7 @@ mod tests {
         let asked = folder.path().join("asked");
         let script = format!("cat > {}; echo '{}'", asked.display(), answer("Image", ""));
         let plugins = Plugins::new(&[provider(folder.path(), &script)]);
-        let found = plugins.credentials("reg.example/a").await;
+        let found = plugins.credentials("reg.example/a", &Pod::default(), &NoAccounts).await;
         let auth = found[0].auth();
         assert_eq!(
             (found[0].key.as_str(), &*auth.username, &*auth.password),
@@ -282,7 +354,7 @@ mod tests {
         let want = serde_json::json!({
             "apiVersion": "credentialprovider.kubelet.k8s.io/v1", "kind": "CredentialProviderRequest", "image": "reg.example/a"});
         assert_eq!(question, want);
-        assert!(plugins.credentials("other.test/a").await.is_empty());
+        assert!(plugins.credentials("other.test/a", &Pod::default(), &NoAccounts).await.is_empty());
     }
 
     #[tokio::test]
@@ -300,7 +372,78 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for script in ["exit 1", "echo nonsense", r#"echo '{"kind":"Other"}'"#, "kill -9 $$"] {
             let plugins = Plugins::new(&[provider(folder.path(), script)]);
-            assert!(plugins.credentials("reg.example/a").await.is_empty(), "{script}");
+            assert!(
+                plugins.credentials("reg.example/a", &Pod::default(), &NoAccounts).await.is_empty(),
+                "{script}"
+            );
         }
+    }
+
+    /// One account, whose token is another one each time.
+    #[derive(Default)]
+    struct One(Mutex<u32>);
+
+    #[async_trait]
+    impl Accounts for One {
+        async fn account(&self, namespace: &str, name: &str) -> Result<Account, String> {
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            let annotations =
+                [("role", "reader"), ("other", "x")].map(|(key, value)| (key.into(), value.into()));
+            let reference = AccountRef { uid: "u".into(), namespace, name };
+            Ok(Account { reference, annotations: annotations.into() })
+        }
+
+        async fn token(&self, _: &Pod, _: &str, audience: &str) -> Result<String, String> {
+            let mut count = self.0.lock().unwrap();
+            *count += 1;
+            Ok(format!("{audience}-{count}"))
+        }
+    }
+
+    fn pod(account: &str) -> Pod {
+        let json = format!(
+            r#"{{"metadata":{{"namespace":"n"}},"spec":{{"serviceAccountName":"{account}","containers":[]}}}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_program_is_asked_in_the_name_of_the_pods_account() {
+        let attributes = TokenAttributes {
+            audience: "reg".into(),
+            by_token: false,
+            required: true,
+            required_annotations: vec!["role".into()],
+            optional_annotations: vec!["none".into()],
+        };
+        let check = async |attributes: TokenAttributes, accounts: &[&str], runs: usize| {
+            let folder = tempfile::tempdir().unwrap();
+            let asked = folder.path().join("asked");
+            let script =
+                format!("cat >> {0}; echo >> {0}; echo '{1}'", asked.display(), answer("Global", ""));
+            let token = Some(attributes.clone());
+            let plugins = Plugins::new(&[CredentialProvider { token, ..provider(folder.path(), &script) }]);
+            let (one, mut found) = (One::default(), Vec::new());
+            for account in accounts {
+                found = plugins.credentials("reg.example/a", &pod(account), &one).await;
+            }
+            let asked = std::fs::read_to_string(asked).unwrap_or_default();
+            assert_eq!(asked.lines().count(), runs, "{attributes:?} {accounts:?}");
+            (asked, found)
+        };
+        let (asked, found) = check(attributes.clone(), &["puller", "puller"], 1).await;
+        let question: serde_json::Value = serde_json::from_str(&asked).unwrap();
+        assert_eq!(question["serviceAccountToken"], "reg-1");
+        assert_eq!(question["serviceAccountAnnotations"], serde_json::json!({"role": "reader"}));
+        let want = AccountRef { uid: "u".into(), namespace: "n".into(), name: "puller".into() };
+        assert_eq!(found[0].source, Source::Account(want));
+        check(attributes.clone(), &["puller", "other"], 2).await;
+        check(attributes.clone(), &[""], 0).await;
+        check(TokenAttributes { by_token: true, ..attributes.clone() }, &["puller", "puller"], 2).await;
+        let lacking = TokenAttributes { required_annotations: vec!["none".into()], ..attributes.clone() };
+        check(lacking, &["puller"], 0).await;
+        let (asked, found) = check(TokenAttributes { required: false, ..attributes }, &["", ""], 1).await;
+        assert!(!asked.contains("serviceAccount"), "{asked}");
+        assert_eq!(found[0].source, Source::Node);
     }
 }

@@ -7,6 +7,7 @@ use coracle_cri::proto as v1;
 use coracle_cri::{Code, CriError, RuntimeHandle};
 use tokio::sync::Semaphore;
 
+use super::ensure::PullRequest;
 use super::keyring::{Credential, Keyring, Source};
 use super::name::repository;
 use super::node_credentials::NodeCredentials;
@@ -50,21 +51,15 @@ impl Pulls {
         Self { runtime, metrics, node, turns, pace }
     }
 
-    /// Pulls; `secrets` go before the node's own credentials. Where there are any for this image, no pull is tried
+    /// Pulls `image`, the whole name of what is requested; the pod's secrets go before the node's own credentials. Where there are any for this image, no pull is tried
     /// without. The error is what is told to users.
-    pub async fn pull(
-        &self,
-        image: &str,
-        wanted: &str,
-        secrets: &[Credential],
-        sandbox: Option<&v1::PodSandboxConfig>,
-    ) -> Result<Pulled, String> {
+    pub async fn pull(&self, image: &str, request: &PullRequest<'_>) -> Result<Pulled, String> {
         let Ok(_turn) = self.turns.acquire().await else { return Err("the kubelet is stopping".into()) };
         let repository = repository(image);
-        let keyring = Keyring::new(secrets.to_vec());
+        let keyring = Keyring::new(request.credentials.to_vec());
         let mut credentials: Vec<Option<Credential>> =
             keyring.lookup(&repository).into_iter().cloned().map(Some).collect();
-        credentials.extend(self.node.lookup(&repository).await.into_iter().map(Some));
+        credentials.extend(self.node.lookup(&repository, request.pod).await.into_iter().map(Some));
         if credentials.is_empty() {
             credentials.push(None);
         }
@@ -79,12 +74,12 @@ impl Pulls {
             }
             let spec = v1::ImageSpec {
                 image: image.to_owned(),
-                user_specified_image: wanted.to_owned(),
+                user_specified_image: request.image.to_owned(),
                 ..Default::default()
             };
             let auth = credential.as_ref().map(Credential::auth);
             let asked = Instant::now();
-            let answer = self.runtime.pull_image(spec, auth, sandbox.cloned()).await;
+            let answer = self.runtime.pull_image(spec, auth, request.sandbox.cloned()).await;
             self.metrics.operation("pull_image", asked.elapsed(), answer.is_err());
             match answer {
                 Ok(reference) => {

@@ -10,6 +10,7 @@ use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::accounts::AccountRef;
 use super::keyring::{SecretRef, hex};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -36,9 +37,9 @@ pub(super) struct Access {
     /// Pods that know one of these Secrets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kubernetes_secrets: Vec<SecretRef>,
-    /// Of another kubelet: kept as they are.
+    /// Pods that run as one of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub kubernetes_service_accounts: Vec<Value>,
+    pub kubernetes_service_accounts: Vec<AccountRef>,
 }
 
 /// The folder of records. Every method blocks for a small file.

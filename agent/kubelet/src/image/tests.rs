@@ -33,7 +33,7 @@ impl Bench {
             runtime: Arc::new(fake.clone()),
             events: heard.clone(),
             metrics: Arc::new(Metrics::new()),
-            node: Arc::new(NodeCredentials::new(&settings)),
+            node: Arc::default(),
             verification: verification.clone(),
             settings,
         });
@@ -194,7 +194,8 @@ async fn the_nodes_files_in_upstreams_order() {
             dockercfg_folders: vec![at("c")],
             ..ImageSettings::default()
         };
-        let found = NodeCredentials::new(&settings).lookup("reg.example/x").await;
+        let node = NodeCredentials::new(&settings, Arc::new(NoAccounts));
+        let found = node.lookup("reg.example/x", &Pod::default()).await;
         found.iter().map(|it| it.auth().username).collect::<Vec<_>>()
     };
     assert_eq!(users().await, Vec::<String>::new());
@@ -263,4 +264,42 @@ async fn as_many_pulls_at_once_as_is_said() {
     check(true, None, 40).await;
     check(false, Some(2), 20).await;
     check(false, None, 10).await;
+}
+
+/// Every pod's account of this name is the same one.
+struct OneAccount;
+
+#[async_trait::async_trait]
+impl Accounts for OneAccount {
+    async fn account(&self, namespace: &str, name: &str) -> Result<Account, String> {
+        let reference = AccountRef { uid: "u".into(), namespace: namespace.into(), name: name.into() };
+        Ok(Account { reference, annotations: [].into() })
+    }
+
+    async fn token(&self, _: &Pod, _: &str, _: &str) -> Result<String, String> {
+        Err("not asked for here".into())
+    }
+}
+
+#[tokio::test]
+async fn an_image_pulled_in_the_name_of_an_account_is_for_its_pods() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ImageSettings { verification: CredentialPolicy::AlwaysVerify, ..ImageSettings::default() };
+    let verification = Verification::new(&settings, Records::new(folder.path()));
+    let node = NodeCredentials::new(&settings, Arc::new(OneAccount));
+    let reference = AccountRef { uid: "u".into(), namespace: "n".into(), name: "puller".into() };
+    let source = Some(Source::Account(reference));
+    verification.end("reg.example/a:1", Some(("sha256:1".into(), source))).await;
+    let judged = verification.may_use("reg.example/a:1", "sha256:1", &[]).await;
+    let verification::Judgement::For(accounts) = judged else { panic!("{judged:?}") };
+    let pod = |namespace: &str, account: &str| -> Pod {
+        let json = format!(
+            r#"{{"metadata":{{"namespace":"{namespace}"}},"spec":{{"serviceAccountName":"{account}","containers":[]}}}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    };
+    assert!(node.runs_as(&pod("n", "puller"), &accounts).await);
+    assert!(!node.runs_as(&pod("n", "other"), &accounts).await);
+    assert!(!node.runs_as(&pod("m", "puller"), &accounts).await);
+    assert!(!node.runs_as(&pod("n", ""), &accounts).await);
 }

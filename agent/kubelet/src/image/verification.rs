@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use coracle_cri::RuntimeHandle;
 
+use super::accounts::AccountRef;
 use super::keyring::{Credential, SecretRef, Source};
 use super::name::repository;
 use super::records::{Access, Records};
@@ -34,7 +35,7 @@ impl Verification {
     }
 
     /// Whether a pod with these credentials may use the image of this id without pulling it.
-    pub(super) async fn may_use(&self, image: &str, image_ref: &str, known: &[Credential]) -> bool {
+    pub(super) async fn may_use(&self, image: &str, image_ref: &str, known: &[Credential]) -> Judgement {
         let repository = repository(image);
         let allowed = match self.policy {
             CredentialPolicy::NeverVerify => true,
@@ -42,7 +43,7 @@ impl Verification {
             CredentialPolicy::NeverVerifyPreloadedImages | CredentialPolicy::AlwaysVerify => false,
         };
         if allowed {
-            return true;
+            return Judgement::Yes;
         }
         let secrets: Vec<SecretRef> = known.iter().filter_map(secret_of).collect();
         let preloaded_is_fine = self.policy == CredentialPolicy::NeverVerifyPreloadedImages;
@@ -50,19 +51,23 @@ impl Verification {
         let judged = self.blocking(move |records| {
             let record = records.read(&image_ref)?;
             let Some(record) = record else {
-                return Ok(preloaded_is_fine && !records.is_begun(&image));
+                return Ok(Judgement::of(preloaded_is_fine && !records.is_begun(&image)));
             };
-            let Some(access) = record.credential_mapping.get(&repository) else { return Ok(false) };
+            let Some(access) = record.credential_mapping.get(&repository) else { return Ok(Judgement::No) };
             let fits = fits(access, &secrets);
             if let (false, Some(secret)) = (access.node_pods_accessible, &fits.news) {
                 let access = with(access.clone(), secret.clone());
                 records.put(&image_ref, &repository, access)?;
             }
-            Ok(fits.may_use)
+            Ok(match fits.may_use {
+                true => Judgement::Yes,
+                false if access.kubernetes_service_accounts.is_empty() => Judgement::No,
+                false => Judgement::For(access.kubernetes_service_accounts.clone()),
+            })
         });
         judged.await.unwrap_or_else(|err| {
             tracing::warn!(error = %err, "no record of a pulled image: its credentials are checked again");
-            false
+            Judgement::No
         })
     }
 
@@ -108,6 +113,9 @@ impl Verification {
                 let access = match source {
                     None | Some(Source::Node) => Access { node_pods_accessible: true, ..Access::default() },
                     Some(Source::Secret(secret)) => with(before.clone().unwrap_or_default(), secret),
+                    Some(Source::Account(account)) => {
+                        for_account(before.clone().unwrap_or_default(), account)
+                    }
                 };
                 let wider = before.as_ref().is_some_and(|it| it.node_pods_accessible);
                 if before.as_ref() != Some(&access) && !wider {
@@ -139,6 +147,23 @@ impl Verification {
             work(&records)
         });
         working.await.unwrap_or_else(|_| Err(io::Error::other("the work was cut off")))
+    }
+}
+
+/// Whether an image may be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// By this pod.
+    Yes,
+    /// Not without another pull.
+    No,
+    /// By pods that run as one of these.
+    For(Vec<AccountRef>),
+}
+
+impl Judgement {
+    fn of(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
     }
 }
 
@@ -183,6 +208,17 @@ fn with(mut access: Access, secret: SecretRef) -> Access {
     access
 }
 
+/// One more account noted.
+fn for_account(mut access: Access, account: AccountRef) -> Access {
+    let all = &mut access.kubernetes_service_accounts;
+    all.retain(|it| (&it.namespace, &it.name) != (&account.namespace, &account.name));
+    if all.len() >= NOTED {
+        all.remove(0);
+    }
+    all.push(account);
+    access
+}
+
 /// `registry/path` names one repository, `registry/path/*` all below it.
 fn is_allowed(allowed: &[String], repository: &str) -> bool {
     allowed.iter().any(|it| match it.strip_suffix("/*") {
@@ -194,6 +230,6 @@ fn is_allowed(allowed: &[String], repository: &str) -> bool {
 fn secret_of(credential: &Credential) -> Option<SecretRef> {
     match &credential.source {
         Source::Secret(secret) => Some(secret.clone()),
-        Source::Node => None,
+        Source::Node | Source::Account(_) => None,
     }
 }
