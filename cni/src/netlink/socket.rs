@@ -7,7 +7,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 use nix::sys::time::TimeVal;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const HEADER: usize = 16;
@@ -22,7 +22,7 @@ const DUMP_TRIES: usize = 64; // many plugins change the same tables at once
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const BATCH_HEADER: [u8; 4] = [0, 0, 0, 10]; // for nf_tables
-const BUFFER: usize = 64 * 1024; // the kernel fills at most 32 KiB at a time
+const BUFFER: usize = 4 * 1024; // most answers are shorter
 
 /// A conversation with the kernel of one network namespace.
 #[derive(Debug)]
@@ -137,12 +137,11 @@ impl Netlink {
         // The kernel has answered by the time that it took the last byte.
         let (mut buffer, mut done) = (vec![0; BUFFER], Err((None, Errno::EIO)));
         loop {
-            let received = match recv(fd, &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            let answers = match receive(fd, &mut buffer, MsgFlags::MSG_DONTWAIT) {
                 Err(Errno::EAGAIN) => return done,
-                Err(Errno::EINTR) => continue,
                 other => other.map_err(unknown)?,
             };
-            for (header, body) in Answers(&buffer[..received]) {
+            for (header, body) in answers {
                 let sequence = word(header, 8);
                 if half(header, 4) != ERROR || sequence < begin || sequence > last + 1 {
                     continue;
@@ -167,11 +166,7 @@ impl Netlink {
         send(fd, &message.finish(sequence, flags | REQUEST), MsgFlags::empty())?;
         let mut buffer = vec![0; BUFFER];
         loop {
-            let received = match recv(fd, &mut buffer, MsgFlags::empty()) {
-                Err(Errno::EINTR) => continue,
-                other => other?,
-            };
-            for (header, body) in Answers(&buffer[..received]) {
+            for (header, body) in receive(fd, &mut buffer, MsgFlags::empty())? {
                 if word(header, 8) == sequence {
                     match half(header, 4) {
                         DONE | ERROR => return code(body),
@@ -181,6 +176,22 @@ impl Netlink {
             }
         }
     }
+}
+
+/// Receives one datagram whole: its length is asked for first, so that a plugin need not hold room for the longest.
+fn receive(fd: RawFd, buffer: &mut Vec<u8>, flags: MsgFlags) -> Result<Answers<'_>, Errno> {
+    let again = |flags: MsgFlags, buffer: &mut [u8]| loop {
+        match recv(fd, buffer, flags) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    };
+    let length = again(flags | MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC, &mut [])?;
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    let received = again(flags, buffer)?;
+    Ok(Answers(buffer.get(..received).unwrap_or(&[])))
 }
 
 /// The messages in what was received: header and body. Ends at one that is cut short.

@@ -205,14 +205,6 @@ fn open(ifname: &str) -> Result<(Netlink, Link), CniError> {
 
 fn change(netlink: &Netlink, link: &Link, wanted: &LinkChange) -> Result<(), CniError> {
     let say = || format!("change {} in the container", link.name);
-    if wanted.mac.is_some() && link.up {
-        // Some devices take a new address only while they are off; routes are put back by what is alike in both.
-        let only = LinkChange { mac: wanted.mac, ..LinkChange::default() };
-        if netlink.change_link(link.index, &only).is_err() {
-            return Err(CniError::new(Code::Network, say())
-                .details(format!("{} does not take another hardware address while it is on", link.name)));
-        }
-    }
     netlink.change_link(link.index, wanted).explain(Code::Network, say)
 }
 

@@ -35,7 +35,7 @@ pub fn report(rounds: usize) -> Result<()> {
     let mut times = [Vec::new(), Vec::new()];
     for round in 0..=rounds {
         for (chain, times) in chains.iter().zip(&mut times) {
-            let taken = chain.attach_and_detach(None)?;
+            let taken = chain.attach_and_detach()?;
             if round > 0 {
                 times.push(taken); // the first round brings the programs into memory
             }
@@ -47,9 +47,9 @@ pub fn report(rounds: usize) -> Result<()> {
     row("CNI ADD + DEL, ours : reference", &format!("{:.3}", ms(coracle.median()) / ms(reference.median())));
     let [reference, coracle] = [memory(&chains[0])?, memory(&chains[1])?];
     let mib = |bytes: u64| format!("{:.2} MiB", bytes as f64 / 1024.0 / 1024.0);
-    row("CNI ADD + DEL, memory of the reference chain", &mib(reference));
-    row("CNI ADD + DEL, memory of our chain", &mib(coracle));
-    row("CNI ADD + DEL, memory, ours : reference", &format!("{:.3}", coracle as f64 / reference as f64));
+    row(&format!("CNI, memory of the reference chain, {AT_ONCE} ADDs at once"), &mib(reference));
+    row(&format!("CNI, memory of our chain, {AT_ONCE} ADDs at once"), &mib(coracle));
+    row("CNI, memory, ours : reference", &format!("{:.3}", coracle as f64 / reference as f64));
     Ok(())
 }
 
@@ -77,24 +77,37 @@ impl Chain {
             "ipam": {"type": "host-local", "dataDir": dir.join(name), "ranges": [[{"subnet": "10.77.0.0/16"}]],
                 "routes": [{"dst": "0.0.0.0/0"}]},
         });
-        let portmap = json!({
-            "cniVersion": "1.0.0", "name": name, "type": "portmap",
-            "runtimeConfig": {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]},
-        });
+        let portmap = json!({"cniVersion": "1.0.0", "name": name, "type": "portmap"});
         Ok(Chain { path, host: namespace()?, bridge, portmap })
     }
 
     /// One container's life, from the first plugin's start to the last one's end.
-    fn attach_and_detach(&self, cgroup: Option<&Cgroup>) -> Result<Duration> {
-        let container = namespace()?;
+    fn attach_and_detach(&self) -> Result<Duration> {
+        let container = Container { id: "bench".into(), port: 8080, netns: namespace()? };
         let started = Instant::now();
-        let mut portmap = self.portmap.clone();
-        let attached = self.run("ADD", "bridge", &self.bridge, &container, cgroup)?;
-        portmap["prevResult"] = serde_json::from_slice(&attached).context("read the bridge's result")?;
-        self.run("ADD", "portmap", &portmap, &container, cgroup)?;
-        self.run("DEL", "portmap", &portmap, &container, cgroup)?;
-        self.run("DEL", "bridge", &self.bridge, &container, cgroup)?;
+        let result = self.attach(&container, None)?;
+        self.detach(&container, &result)?;
         Ok(started.elapsed())
+    }
+
+    fn attach(&self, container: &Container, cgroup: Option<&Cgroup>) -> Result<Value> {
+        let attached = self.run("ADD", "bridge", &self.bridge, container, cgroup)?;
+        let result = serde_json::from_slice(&attached).context("read the bridge's result")?;
+        self.run("ADD", "portmap", &self.portmap(container, &result), container, cgroup)?;
+        Ok(result)
+    }
+
+    fn detach(&self, container: &Container, result: &Value) -> Result<()> {
+        self.run("DEL", "portmap", &self.portmap(container, result), container, None)?;
+        self.run("DEL", "bridge", &self.bridge, container, None).map(drop)
+    }
+
+    fn portmap(&self, container: &Container, result: &Value) -> Value {
+        let mut conf = self.portmap.clone();
+        let mapping = json!({"hostPort": container.port, "containerPort": 80, "protocol": "tcp"});
+        conf["runtimeConfig"] = json!({"portMappings": [mapping]});
+        conf["prevResult"] = result.clone();
+        conf
     }
 
     fn run(
@@ -102,7 +115,7 @@ impl Chain {
         command: &str,
         plugin: &str,
         conf: &Value,
-        netns: &File,
+        container: &Container,
         cgroup: Option<&Cgroup>,
     ) -> Result<Vec<u8>> {
         let binary = self.path[0].join(plugin);
@@ -118,8 +131,8 @@ impl Chain {
         };
         process
             .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", "bench")
-            .env("CNI_NETNS", format!("/proc/{}/fd/{}", std::process::id(), netns.as_raw_fd()))
+            .env("CNI_CONTAINERID", &container.id)
+            .env("CNI_NETNS", format!("/proc/{}/fd/{}", std::process::id(), container.netns.as_raw_fd()))
             .env("CNI_IFNAME", "eth0")
             .env("CNI_PATH", std::env::join_paths(&self.path)?)
             .stdin(Stdio::piped())
@@ -137,16 +150,38 @@ impl Chain {
     }
 }
 
-/// The most memory that the processes of a chain held at once, beyond what is held while none runs: the kernel's own
-/// for the links and rules, alike for both. Programs' files are shared with the page cache, and are not counted.
-/// The kernel counts in steps of some pages; the smallest of several runs is nearest.
+/// A container to be.
+struct Container {
+    id: String,
+    port: u16,
+    netns: File,
+}
+
+/// How many containers are attached at once where memory is measured: the kernel counts in coarse steps.
+const AT_ONCE: u16 = 16;
+
+/// The most memory that the processes held at once while that many containers were attached, beyond what is held when
+/// all are attached and no process runs: the kernel's own for links and rules. Programs' files are shared with the page
+/// cache, and are not counted.
 fn memory(chain: &Chain) -> Result<u64> {
     let mut least = u64::MAX;
-    for _ in 0..7 {
+    for _ in 0..3 {
+        let container = |number| -> Result<Container> {
+            Ok(Container { id: format!("bench{number}"), port: 9000 + number, netns: namespace()? })
+        };
+        let containers: Vec<Container> = (0..AT_ONCE).map(container).collect::<Result<_>>()?;
         let cgroup = Cgroup::new()?;
-        chain.attach_and_detach(Some(&cgroup))?;
+        let results = std::thread::scope(|scope| -> Result<Vec<Value>> {
+            let cgroup = &cgroup;
+            let attach = |container| scope.spawn(move || chain.attach(container, Some(cgroup)));
+            let all: Vec<_> = containers.iter().map(attach).collect();
+            all.into_iter().map(|it| it.join().expect("the thread does not panic")).collect()
+        })?;
         let idle = cgroup.read(cgroup.usage)?;
         least = least.min(cgroup.read(cgroup.peak)?.saturating_sub(idle));
+        for (container, result) in containers.iter().zip(&results) {
+            chain.detach(container, result)?;
+        }
     }
     Ok(least)
 }
