@@ -70,11 +70,11 @@ fn a_hundred_pods_come_and_go_under_kill_9_and_nothing_leaks() {
     let kubectl = cluster.kubectl();
     kubectl.ok("create configmap settings --from-literal=a=b");
     kubectl.apply(&format!(
-        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: churn}}, spec: {{replicas: 0, \
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: churn}}\nspec: {{replicas: 0, \
          selector: {{matchLabels: {{app: churn}}}}, template: {{metadata: {{labels: {{app: churn}}}}, \
          spec: {{containers: [{{name: demo, image: {image}, volumeMounts: [{{name: fast, mountPath: /fast}}, \
          {{name: settings, mountPath: /settings, subPath: a}}]}}], volumes: [{{name: fast, emptyDir: \
-         {{medium: Memory}}}}, {{name: settings, configMap: {{name: settings}}}}]}}}}}}}}",
+         {{medium: Memory}}}}, {{name: settings, configMap: {{name: settings}}}}]}}}}}}",
         image = Cluster::demo_image()
     ));
     let empty = left_of_pods(&cluster);
