@@ -61,11 +61,12 @@ fn resources_change_under_way_and_a_kubelet_joins() {
 fn joins(cluster: &Cluster) {
     let (kubectl, data) = (cluster.kubectl(), cluster.data_dir());
     let folder = data.join("joiner");
-    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(&folder).expect("make a folder");
     let config = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nrotateCertificates: true\n\
                   failCgroupV1: false\nfailSwapOn: false\nport: 20250\nhealthzPort: 0\ncontainerRuntimeEndpoint: unix:///nonexistent.sock\n";
-    std::fs::write(folder.join("config.yaml"), config).unwrap();
-    let kubelet = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("kubelet");
+    std::fs::write(folder.join("config.yaml"), config).expect("write a file");
+    let kubelet = std::env::current_exe().expect("this program has a path");
+    let kubelet = kubelet.ancestors().nth(2).expect("tests run from target/PROFILE/deps").join("kubelet");
     let kubelet =
         std::env::var_os("CORACLE_BIN_DIR").map_or(kubelet, |it| std::path::Path::new(&it).join("kubelet"));
     let at = folder.display();
@@ -78,10 +79,10 @@ fn joins(cluster: &Cluster) {
         format!("--root-dir={at}/root"),
         "--hostname-override=joiner".to_owned(),
     ]);
-    let mut joining = cluster.host().enter(&command).spawn().unwrap();
+    let mut joining = cluster.host().enter(&command).spawn().expect("run the kubelet");
     let asked =
         || Some(kubectl.ok("get csr -o name")).filter(|it| it.contains("node-csr-")).ok_or("no request");
-    let name = eventually("the kubelet asks", asked).trim().rsplit('/').next().unwrap().to_owned();
+    let name = eventually("the kubelet asks", asked).trim().rsplit('/').next().unwrap_or_default().to_owned();
     kubectl.ok(&format!("certificate approve {name}"));
     let ca = data.join("server/pki/ca");
     let ca = ca.display();
@@ -100,5 +101,5 @@ fn joins(cluster: &Cluster) {
     );
     assert_eq!(cluster.host().sh(&whoami), "system:node:joiner");
     // There is no runtime, and it says so.
-    assert!(!joining.wait().unwrap().success());
+    assert!(!joining.wait().expect("the kubelet ends").success());
 }
