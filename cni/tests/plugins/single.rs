@@ -154,8 +154,15 @@ fn ipvlan() {
     if !kernel_has("ipvlan") {
         return refused_by_the_kernel("ipvlan", &world, &conf(json!({"master": "up0"})));
     }
+    whole_life(&world, &outside, &conf(json!({"master": "up0", "mtu": 1400})), "ipvlan");
     for mode in ["l2", "l3", "l3s"] {
-        whole_life(&world, &outside, &conf(json!({"master": "up0", "mode": mode, "mtu": 1400})), "ipvlan");
+        let container = Namespace::new();
+        let conf = conf(json!({"master": "up0", "mode": mode, "mtu": 1300}));
+        let result = world.add("c", &container, &conf).unwrap();
+        let link = container.run("ip -d link show eth0");
+        assert!(link.contains(&format!("ipvlan  mode {mode} ")) && link.contains("mtu 1300"), "{link}");
+        world.act("CHECK", "c", &container.path(), &with_result(&conf, &result)).unwrap();
+        world.del("c", &container.path(), &conf).unwrap();
     }
 }
 
@@ -169,6 +176,7 @@ fn dummy() {
         return refused_by_the_kernel("dummy", &world, &conf);
     }
     let container = Namespace::new();
+    container.run("ip link set lo up"); // the way to addresses of one's own
     let result = world.add("c", &container, &conf).unwrap();
     assert!(container.reaches("10.77.0.2"));
     world.act("CHECK", "c", &container.path(), &with_result(&conf, &result)).unwrap();
