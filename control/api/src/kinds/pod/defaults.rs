@@ -12,6 +12,10 @@ const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContain
 pub fn pod(pod: &mut Value) {
     with(pod, "spec", |spec| {
         pod_spec(spec);
+        // A grace below zero means the shortest there is.
+        if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|it| it < 0) {
+            spec["terminationGracePeriodSeconds"] = json!(1);
+        }
         for field in ["containers", "initContainers"] {
             each(spec, field, requests_from_limits);
         }

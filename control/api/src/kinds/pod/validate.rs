@@ -292,10 +292,7 @@ mod tests {
             json!({"dnsPolicy": "None"}),
             "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
         );
-        check(
-            json!({"terminationGracePeriodSeconds": -1}),
-            "spec.terminationGracePeriodSeconds: Invalid value: -1: must be greater than or equal to 0",
-        );
+        check(json!({"terminationGracePeriodSeconds": -1}), "");
         check(
             json!({"activeDeadlineSeconds": 0}),
             "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
