@@ -69,13 +69,6 @@ struct ContainerState {
     container_state: &'static str,
 }
 
-/// Labels of a container's end.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    container_type: &'static str,
-    exit_code: i32,
-}
-
 /// All of them. Counting is cheap; encoding happens when somebody asks.
 pub struct Metrics {
     registry: Mutex<Registry>,
@@ -86,7 +79,6 @@ pub struct Metrics {
     pod_start_sli: Histogram,
     started_pods: Counter,
     started_containers: Counter,
-    ended_containers: Family<Ended, Counter>,
     status_sync: Histogram,
     relist: Histogram,
     orphaned: Counter,
@@ -124,7 +116,6 @@ impl Metrics {
             pod_start_sli: seconds(),
             started_pods: Counter::default(),
             started_containers: Counter::default(),
-            ended_containers: Family::default(),
             status_sync: seconds(),
             relist: seconds(),
             orphaned: Counter::default(),
@@ -158,11 +149,6 @@ impl Metrics {
             "kubelet_desired_pods",
             "Number of pods the kubelet is being instructed to run",
             self.desired_pods.clone(),
-        );
-        r.register(
-            "kubelet_terminated_containers",
-            "Number of containers that ended, by type and exit code",
-            self.ended_containers.clone(),
         );
         r.register(
             "kubelet_pod_start_duration_seconds",
@@ -289,11 +275,6 @@ impl Metrics {
     pub fn pod_started(&self, since_seen: Duration, sli: Duration) {
         self.pod_start.observe(since_seen.as_secs_f64());
         self.pod_start_sli.observe(sli.as_secs_f64());
-    }
-
-    /// A container of this type ended.
-    pub fn container_ended(&self, container_type: &'static str, exit_code: i32) {
-        self.ended_containers.get_or_create(&Ended { container_type, exit_code }).inc();
     }
 
     /// A sandbox was asked for.

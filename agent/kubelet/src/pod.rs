@@ -125,17 +125,6 @@ pub fn as_container(it: &EphemeralContainer) -> Container {
     }
 }
 
-/// Which of the pod's lists a container is in, as metrics name it.
-pub fn container_type(pod: &Pod, name: &str) -> &'static str {
-    if inits(pod).iter().any(|it| it.name == name) {
-        "init_container"
-    } else if ephemerals(pod).iter().any(|it| it.name == name) {
-        "ephemeral_container"
-    } else {
-        "container"
-    }
-}
-
 /// Any container of the pod by name, ephemeral ones included.
 pub fn any_container(pod: &Pod, name: &str) -> Option<Container> {
     container(pod, name)

@@ -8,9 +8,6 @@ use crate::pod;
 use crate::resources::{Amounts, pod_requests};
 use crate::translate::forbidden_sysctl;
 
-/// The operating system of every node that runs this program, as the API names it.
-const SYSTEM: &str = "linux";
-
 /// Why a node does not take a pod: the reason and message of its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -44,21 +41,6 @@ pub fn admit_sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
     }
 }
 
-/// Asks whether the pod is for this operating system.
-fn admit_system(pod: &Pod) -> Result<(), Refusal> {
-    const LABEL: &str = "kubernetes.io/os";
-    let Some(spec) = &pod.spec else { return Ok(()) };
-    if spec.node_selector.iter().flatten().any(|(key, value)| key == LABEL && value != SYSTEM) {
-        let why = format!("Failed to admit pod as the `{LABEL}` label doesn't match node label");
-        return Err(Refusal::of("PodOSSelectorNodeLabelDoesNotMatch", why));
-    }
-    if spec.os.as_ref().is_some_and(|it| it.name != SYSTEM) {
-        let why = "Failed to admit pod as the OS field doesn't match node OS".to_owned();
-        return Err(Refusal::of("PodOSNotSupported", why));
-    }
-    Ok(())
-}
-
 /// Asks everything. `others` are the pods that already count on this node.
 pub fn admit<'a>(
     pod: &Pod,
@@ -66,7 +48,6 @@ pub fn admit<'a>(
     node: &Node,
     max_pods: i64,
 ) -> Result<(), Refusal> {
-    admit_system(pod)?;
     let labels = node.metadata.labels.clone().unwrap_or_default();
     if !selected(pod, &labels, node) {
         return Err(Refusal::predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
@@ -243,18 +224,6 @@ mod tests {
         let plain = pod(json!({}));
         check(&plain, &[], "");
         check(&asking("1"), &[], "");
-        check(&pod(json!({ "os": { "name": "linux" } })), &[], "");
-        check(
-            &pod(json!({ "os": { "name": "windows" } })),
-            &[],
-            "PodOSNotSupported: Failed to admit pod as the OS field doesn't match node OS",
-        );
-        check(
-            &pod(json!({ "nodeSelector": { "kubernetes.io/os": "windows" } })),
-            &[],
-            "PodOSSelectorNodeLabelDoesNotMatch: Failed to admit pod as the `kubernetes.io/os` label doesn't match \
-             node label",
-        );
         check(
             &asking("2"),
             &[],

@@ -82,8 +82,6 @@ pub struct Memory {
     pub launches: BTreeMap<String, Attempt>,
     /// The restart count at which a container's back-off began anew.
     pub backoff_base: BTreeMap<String, u32>,
-    /// Containers that were stopped because a probe failed.
-    pub failed_probe: BTreeSet<String>,
     /// What is being done now.
     pub busy: BTreeMap<Subject, Busy>,
     /// Sandboxes whose network is known to be torn down.

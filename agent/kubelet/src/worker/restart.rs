@@ -110,14 +110,10 @@ pub(super) fn backoff(f: &Facts<'_>, container: &Container, prior: Option<&Conta
     if lasted >= RECOVERED {
         return Backoff::Fresh(seen.restart_count);
     }
-    let by_probe = f.memory.failed_probe.contains(&seen.id);
-    if by_probe && seen.restart_count == 0 {
-        return Backoff::Fresh(1);
-    }
     let base = f.memory.backoff_base.get(&container.name).copied().unwrap_or(0);
     let wait = wait(seen.restart_count.saturating_sub(base), f.max_backoff);
     let at = pod::after(ended, wait);
-    if at <= f.now || by_probe && pod::after(end_before(f, seen), wait) <= f.now {
+    if at <= f.now {
         return Backoff::Over;
     }
     let message = format!(
@@ -127,15 +123,6 @@ pub(super) fn backoff(f: &Facts<'_>, container: &Container, prior: Option<&Conta
         pod::full_name(f.pod)
     );
     Backoff::Until { at, message }
-}
-
-/// When the instance before this one ended. Upstream asks so for what it kills for its probe: by then the kill is not in
-/// its records yet, so a life that was longer than the wait is followed by the next one at once.
-fn end_before(f: &Facts<'_>, seen: &ContainerSeen) -> Timestamp {
-    let before = f.seen.instances(&seen.name).find(|it| it.restart_count < seen.restart_count);
-    let known = before.and_then(|it| it.exit()?.at);
-    // One that is removed ended a moment before this one was made, or a wait before that.
-    known.or_else(|| Timestamp::from_nanosecond(seen.created_at.into()).ok()).unwrap_or(f.now)
 }
 
 /// The wait before the restart that follows the `step`-th one.

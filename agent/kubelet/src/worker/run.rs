@@ -264,7 +264,6 @@ impl Worker {
     fn note_given(&mut self) {
         let (seen, memory) = (&self.seen, &mut self.memory);
         memory.resized.retain(|id| seen.containers.iter().any(|it| it.id == *id));
-        memory.failed_probe.retain(|id| seen.containers.iter().any(|it| it.id == *id));
         let given = &mut memory.given.containers;
         given.retain(|id, _| seen.containers.iter().any(|it| it.id == *id && it.is_alive()));
         for container in seen.containers.iter().filter(|it| it.is_alive()) {
@@ -403,12 +402,8 @@ impl Worker {
             let why = reason::of(action, &self.pod, &self.seen, self.ending.as_ref());
             self.entry.timeline.add(timeline::Kind::Decision, action.to_string(), None, why);
         }
-        match action {
-            Action::Stop { id, cause: Cause::Resized, .. } => drop(self.memory.resized.insert(id.clone())),
-            Action::Stop { id, cause: Cause::Liveness | Cause::Startup, .. } => {
-                self.memory.failed_probe.insert(id.clone());
-            }
-            _ => {}
+        if let Action::Stop { id, cause: Cause::Resized, .. } = action {
+            self.memory.resized.insert(id.clone());
         }
         let context = Context { hook_done: replaces, ..self.context(action) };
         self.memory.busy.insert(subject.clone(), busy);
@@ -602,23 +597,11 @@ impl Worker {
         }
     }
 
-    /// A container that was alive when it was last seen, and is not now, ended: that is counted once.
-    fn count_end(&self, seen: &ContainerSeen) {
-        let was_alive = self.seen.by_id(&seen.id).is_some_and(ContainerSeen::is_alive);
-        if let Some(exit) = seen.exit().filter(|_| was_alive) {
-            let kind = pod::container_type(&self.pod, &seen.name);
-            self.common.tools.metrics.container_ended(kind, exit.code);
-        }
-    }
-
     fn learn(&mut self, news: News) {
         let now = Timestamp::now();
         let memory = &mut self.memory;
         match news {
-            News::Container(seen) => {
-                self.count_end(&seen);
-                self.seen.put_container(*seen);
-            }
+            News::Container(seen) => self.seen.put_container(*seen),
             News::ContainerGone(id) => {
                 self.seen.containers.retain(|it| it.id != id);
                 memory.retry.remove(&id);
@@ -640,7 +623,6 @@ impl Worker {
                 // Something ended meanwhile: what it found out is newer than this.
                 self.look = if reports == self.reports { Attempt::Done } else { Attempt::Due };
                 if self.look == Attempt::Done {
-                    seen.containers.iter().for_each(|it| self.count_end(it));
                     self.seen = seen;
                     self.looked = true;
                 }

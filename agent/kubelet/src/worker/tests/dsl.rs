@@ -205,7 +205,6 @@ fn fact(it: &mut World, word: &str) {
         "pulling" => drop(memory.busy.insert(subject, Busy::Pulling)),
         "stopping" => drop(memory.busy.insert(subject, Busy::Stopping(pod::after(now(), seconds(args[1]))))),
         "base" => drop(memory.backoff_base.insert(name, args[1].parse().unwrap())),
-        "probed" => drop(memory.failed_probe.insert(id)),
         "live-" => drop(it.probes.set(&id, Kind::Liveness, false)),
         "startup-" => drop(it.probes.set(&id, Kind::Startup, false)),
         "startup+" => drop(it.probes.set(&id, Kind::Startup, true)),

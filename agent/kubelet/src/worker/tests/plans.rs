@@ -100,25 +100,6 @@ fn restarts() {
     assert_eq!(planned("always: app", &seen("app=exit(1,1s,600s)#9"), None, None).fresh_backoff["app"], 9);
 }
 
-/// What a probe ends waits only when the life before was shorter than the wait.
-#[test]
-fn restarts_after_a_probe() {
-    let seen = |it: &str| format!("mounted ready img(app) {it} probed(app)");
-    assert_eq!(planned("always: app", &seen("app=exit(137,1s)#0"), None, None).fresh_backoff["app"], 1);
-    check("always: app", &seen("app=exit(137,1s)#0"), "launch app#1");
-    check("always: app", &seen("app=exit(137,1s)#1 base(app,1)"), "launch app#2");
-    check(
-        "always: app",
-        &seen("app=exit(137,1s)#2 app=exit(137,15s)#1 base(app,1)"),
-        "remove app-1, launch app#3",
-    );
-    check(
-        "always: app",
-        &seen("app=exit(137,1s)#3 app=exit(137,15s)#2 base(app,1)"),
-        "remove app-2, app: CrashLoopBackOff, wake 19s",
-    );
-}
-
 #[test]
 fn dead_containers_but_one_are_removed() {
     check("always: app", "mounted ready app=exit(1,99s)#0 app=exit(1,60s)#1 app=run#2", "remove app-0");
