@@ -2,8 +2,8 @@
 
 use super::entry::Call;
 use super::inside;
-use super::rules::digest;
-use crate::netlink::{Link, Mac, Netlink, Veth};
+use super::rules::{self, digest};
+use crate::netlink::{Link, LinkChange, Mac, Netlink, NetlinkError, Veth};
 use crate::netns::Netns;
 use crate::spec::{AddResult, CniError, Code, Explain};
 use std::net::IpAddr;
@@ -39,9 +39,31 @@ pub(super) fn make(call: &Call, host: &Netlink, netns: &Netns, pair: &Pair) -> R
         }
         made => made.explain(Code::Network, fail)?,
     }
-    host.link(&name).explain(Code::Network, fail)?.ok_or_else(|| {
+    let end = host.link(&name).explain(Code::Network, fail)?.ok_or_else(|| {
         CniError::new(Code::Network, fail()).details(format!("{name} vanished as soon as it was made"))
-    })
+    })?;
+    // Whose it is: GC looks for it there.
+    let alias = Some(rules::owner(&call.common.name, &call.attachment()));
+    let change = LinkChange { alias, ..LinkChange::default() };
+    host.change_link(end.index, &change).explain(Code::Network, fail)?;
+    Ok(end)
+}
+
+/// Removes pairs of this network whose attachment is not among the valid ones.
+pub(super) fn gc(call: &Call) -> Result<(), CniError> {
+    let (network, valid) = (&call.common.name, call.common.valid_attachments()?);
+    let prefix = rules::network_prefix(network);
+    let keep: Vec<String> = valid.iter().map(|it| rules::owner(network, it)).collect();
+    let stale =
+        |link: &Link| link.kind == "veth" && link.alias.starts_with(&prefix) && !keep.contains(&link.alias);
+    let remove = || -> Result<(), NetlinkError> {
+        let host = Netlink::open()?;
+        for link in host.links()?.iter().filter(|it| stale(it)) {
+            host.delete_link_named(&link.name)?;
+        }
+        Ok(())
+    };
+    remove().explain(Code::Network, || "remove links of containers that are gone".into())
 }
 
 /// Removes the pair by the host's end; where that is not there, by the container's, which another plugin may have

@@ -82,7 +82,7 @@ impl Plugin for Ptp {
     fn gc(&self, call: &Call) -> Result<(), CniError> {
         let conf = Conf::read(call)?;
         let valid = call.common.valid_attachments()?;
-        let mut failures = Vec::new();
+        let mut failures: Vec<CniError> = pair::gc(call).err().into_iter().collect();
         failures.extend(masquerade::gc(conf.masquerade, &call.common.name, valid).err());
         failures.extend(ipam::pass_on(call).err());
         CniError::all(failures)

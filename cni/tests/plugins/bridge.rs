@@ -218,6 +218,8 @@ fn gc_frees_what_no_attachment_holds() {
     gc["cni.dev/valid-attachments"] = json!([{"containerID": "two", "ifname": "eth0"}]);
     world.act("GC", "", "", &gc).unwrap();
     assert_eq!(world.leases("net"), ["10.77.0.3"]);
+    assert!(!one.run("ip -br link").contains("eth0"), "a container that nobody knows is cut off");
+    assert!(two.reaches("10.77.0.1"));
     let rules = world.host.run("nft list set inet coracle_cni masq4");
     assert!(rules.contains("10.77.0.3") && !rules.contains("10.77.0.2"), "{rules}");
     world.act("STATUS", "", "", &conf).unwrap();

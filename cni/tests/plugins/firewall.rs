@@ -67,6 +67,9 @@ fn bridges_are_kept_apart() {
     world.add("one", &one, &policy("open", &first)).unwrap();
     assert!(one.reaches("10.72.0.2"));
     world.add("one", &one, &policy("same-bridge", &first)).unwrap();
+    world.add("one", &one, &policy("same-bridge", &first)).unwrap();
+    let rules = world.host.run("iptables-save -t filter");
+    assert_eq!(rules.matches("-A CNI-ISOLATION-STAGE-1").count(), 2, "once more changes nothing: {rules}");
     world.add("two", &two, &policy("same-bridge", &second)).unwrap();
     for target in ["10.72.0.2", "fd00:72::2"] {
         assert!(one.is_cut_off_from(target), "{target}");

@@ -52,7 +52,7 @@ impl Plugin for Bridge {
     fn gc(&self, call: &Call) -> Result<(), CniError> {
         let conf = Conf::read(call)?;
         let valid = call.common.valid_attachments()?;
-        let mut failures = Vec::new();
+        let mut failures: Vec<CniError> = pair::gc(call).err().into_iter().collect();
         if conf.spoof_check {
             failures.extend(spoof::gc(call).err());
         }
