@@ -124,7 +124,7 @@ fn complete_object(
         let path = join(at, field.name);
         let default: Option<Value> = serde_json::from_str(field.default).ok();
         let given = object.get(field.name).filter(|it| !it.is_null()).cloned();
-        let given = given.filter(|it| !is_zero_duration(field.kind, it));
+        let given = given.filter(|it| !is_zero_duration(field.kind, it) && !is_unsaid(field, it));
         let Some(mut value) = given.clone().or_else(|| default.clone()) else {
             object.remove(field.name);
             continue;
@@ -186,6 +186,11 @@ fn check_type(
         }
         _ => Ok(()),
     }
+}
+
+/// Nor can it tell an empty text from an absent one; of `resolvConf` it can, where empty says that there is none.
+fn is_unsaid(field: &Field, value: &Value) -> bool {
+    matches!(field.kind, Kind::Text) && field.name != "resolvConf" && value.as_str() == Some("")
 }
 
 /// Go cannot tell a zero duration from an absent one, and tools write it for "default".

@@ -118,9 +118,46 @@ mod tests {
         let text = "address: 0.0.0.0\nauthentication: {anonymous: {enabled: false}, webhook: {cacheTTL: 0s, enabled: true}, \
             x509: {clientCAFile: /etc/kubernetes/pki/ca.crt}}\nauthorization: {mode: Webhook, webhook: \
             {cacheAuthorizedTTL: 0s, cacheUnauthorizedTTL: 0s}}\ncgroupDriver: systemd\nclusterDNS: [10.96.0.10]\n\
-            clusterDomain: cluster.local\ncrashLoopBackOff: {}\nevictionPressureTransitionPeriod: 0s\n\
-            logging: {flushFrequency: 0, options: {json: {infoBufferSize: '0'}, text: {infoBufferSize: '0'}}, verbosity: 0}\n\
-            memorySwap: {}\nstaticPodPath: /etc/kubernetes/manifests\nvolumeStatsAggPeriod: 0s";
-        with(text).unwrap();
+            clusterDomain: cluster.local\ncontainerRuntimeEndpoint: \"\"\ncpuManagerReconcilePeriod: 0s\n\
+            crashLoopBackOff: {}\nevictionPressureTransitionPeriod: 0s\nfileCheckFrequency: 0s\n\
+            healthzBindAddress: 127.0.0.1\nhealthzPort: 10248\nhttpCheckFrequency: 0s\nimageMaximumGCAge: 0s\n\
+            imageMinimumGCAge: 0s\nlogging: {flushFrequency: 0, options: {json: {infoBufferSize: '0'}, \
+            text: {infoBufferSize: '0'}}, verbosity: 0}\nmemorySwap: {}\nnodeStatusReportFrequency: 0s\n\
+            nodeStatusUpdateFrequency: 0s\nresolvConf: /run/systemd/resolve/resolv.conf\nrotateCertificates: true\n\
+            runtimeRequestTimeout: 0s\nshutdownGracePeriod: 0s\nshutdownGracePeriodCriticalPods: 0s\n\
+            staticPodPath: /etc/kubernetes/manifests\nstreamingConnectionIdleTimeout: 0s\nsyncFrequency: 0s\n\
+            volumeStatsAggPeriod: 0s";
+        let config = with(text).unwrap().config;
+        assert_eq!(config.runtime.endpoint, "unix:///run/containerd/containerd.sock");
+        assert!(config.api.rotate && config.shutdown.by_priority.is_empty());
+        assert_eq!(config.dns.resolv_conf, std::path::Path::new("/run/systemd/resolve/resolv.conf"));
+        assert_eq!(with("resolvConf: \"\"").unwrap().config.dns.resolv_conf, std::path::Path::new(""));
+    }
+
+    #[test]
+    fn tls_and_shutdown_are_checked_by_name() {
+        let check = |text: &str, want: &str| {
+            let got = with(text).unwrap_err().to_string();
+            assert!(got.contains(want), "{text:?}: {got}");
+        };
+        check("tlsMinVersion: VersionTLS9", "tlsMinVersion: invalid value");
+        check(
+            "tlsCipherSuites: [TLS_RSA_WITH_RC4_128_SHA]",
+            r#"tlsCipherSuites: "TLS_RSA_WITH_RC4_128_SHA" is not supported"#,
+        );
+        check("tlsCurvePreferences: [25]", "tlsCurvePreferences: 25 is not supported");
+        check(
+            "shutdownGracePeriod: 10s\nshutdownGracePeriodCriticalPods: 20s",
+            "must be <= shutdownGracePeriod",
+        );
+        check("shutdownGracePeriod: 500ms", "must be either zero or otherwise >= 1 sec");
+        let both = "shutdownGracePeriod: 10s\nshutdownGracePeriodByPodPriority: [{priority: 0, shutdownGracePeriodSeconds: 5}]";
+        check(both, "cannot be given together");
+        check("staticPodURL: ftp://x", "is no http or https URL");
+        let seconds = std::time::Duration::from_secs;
+        let config = with("shutdownGracePeriod: 30s\nshutdownGracePeriodCriticalPods: 10s").unwrap().config;
+        assert_eq!(config.shutdown.by_priority, [(0, seconds(20)), (2_000_000_000, seconds(10))]);
+        let config = with("tlsMinVersion: VersionTLS13\ntlsCurvePreferences: [29]").unwrap().config;
+        assert!(config.server.tls.only_13 && config.server.tls.groups == [rustls::NamedGroup::X25519]);
     }
 }
