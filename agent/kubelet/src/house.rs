@@ -207,10 +207,12 @@ impl PodHome for House {
         let logs = self.rooms.config.paths.pod_logs.clone();
         let removal = tokio::task::spawn_blocking(move || match named {
             Some(folder) => remove(&folder),
-            None => crate::gc::log_folders(&logs)
-                .iter()
-                .filter(|(of, _)| *of == uid)
-                .for_each(|(_, it)| remove(it)),
+            None => {
+                let of_pod = crate::gc::log_folders(&logs).into_iter().filter(|(of, _)| *of == uid);
+                of_pod.for_each(|(_, it)| remove(&it));
+                // An orphan has no names to find its links by.
+                crate::log::remove_dead_links(&logs);
+            }
         });
         // A panic in there leaves a folder of logs: the next start finds it.
         let _ = removal.await;

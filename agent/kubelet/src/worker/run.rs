@@ -656,7 +656,10 @@ impl Worker {
             }
             News::Image(name, result) => self.learn_image(name, result, now),
             News::Launched(name, result) => {
-                memory.images.remove(&name);
+                // What failed before the runtime was asked for a container says nothing of its image.
+                if result.as_ref().err().is_none_or(|it| it.reason != "CreateContainerConfigError") {
+                    memory.images.remove(&name);
+                }
                 match result {
                     Ok(()) => {
                         memory.launches.remove(&name);

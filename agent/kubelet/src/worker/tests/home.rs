@@ -19,6 +19,7 @@ use crate::worker::{ApiError, PodApi};
 pub(crate) struct PlainHome {
     pub mounted: Mutex<Vec<String>>,
     pub fail_mounts: Mutex<u32>,
+    pub fail_configs: Mutex<u32>,
     /// The cpu of the pod's cgroup after each change.
     pub resized: Mutex<Vec<i64>>,
     pub removed_logs: Mutex<Vec<String>>,
@@ -78,6 +79,14 @@ impl PodHome for PlainHome {
     }
 
     async fn container(&self, pod: &Pod, wish: Wish) -> Result<ContainerSetup, HomeError> {
+        {
+            let mut left = self.fail_configs.lock().unwrap();
+            if *left > 0 {
+                *left -= 1;
+                let message = "configmap \"x\" not found".into();
+                return Err(HomeError { reason: "CreateContainerConfigError", message });
+            }
+        }
         let mut labels = labels(pod);
         labels.insert(keys::CONTAINER_NAME.into(), wish.container.name.clone());
         let annotations = HashMap::from([

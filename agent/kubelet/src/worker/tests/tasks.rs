@@ -125,6 +125,30 @@ async fn a_container_that_exits_is_started_again_and_counted() {
 }
 
 #[tokio::test]
+async fn a_container_that_cannot_be_configured_keeps_its_image() {
+    let node = Node::start();
+    *node.bench.home.fail_configs.lock().unwrap() = 2;
+    node.create("always: app");
+    node.bench.phase("u1", "Running").await;
+    assert_eq!((node.count("PullImage"), node.count("CreateContainer")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_removed_container_takes_its_logs_along() {
+    let node = Node::start();
+    let crash = Run::exits(Duration::from_millis(20), 3);
+    node.fake.script("app", Script::of([crash.clone(), crash, Run::default()]));
+    node.create("always: app");
+    let removed = async {
+        while node.bench.home.removed_logs.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), removed).await.unwrap();
+    assert_eq!(*node.bench.home.removed_logs.lock().unwrap(), ["app/0.log"]);
+}
+
+#[tokio::test]
 async fn a_job_is_wound_up() {
     let node = Node::start();
     node.fake.script("app", Script::of([Run::exits(Duration::from_millis(20), 0)]));
