@@ -27,7 +27,8 @@ pub struct Cluster {
     options: Options,
 }
 
-/// The machine's disk may be nearly full, which is no business of these tests: the node must not see pressure.
+/// The machine's disk may be nearly full, which is no business of these tests: the node must not see pressure, nor
+/// remove images (unless a test says from where on).
 const KUBELET_CONFIG: &str = "\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -68,7 +69,10 @@ impl Cluster {
         let folder = tempfile::Builder::new().prefix("cor-").tempdir_in("/tmp").expect("make a folder");
         let host = Arc::new(Host::new(&name));
         let cluster = Self { host, folder, cgroup: format!("/coracle-{name}"), options };
-        let kubelet = format!("{KUBELET_CONFIG}{}", cluster.options.kubelet);
+        let mut kubelet = format!("{KUBELET_CONFIG}{}", cluster.options.kubelet);
+        if !kubelet.contains("imageGCHighThresholdPercent") {
+            kubelet.push_str("imageGCHighThresholdPercent: 100\n");
+        }
         std::fs::write(cluster.kubelet_config(), kubelet).expect("write a file");
         for (path, content) in &cluster.options.files {
             let path = cluster.data_dir().join(path);

@@ -117,6 +117,7 @@ fn left_of_pods(cluster: &Cluster) -> String {
         ("shims", "ps axo args | grep '[c]ontainerd-shim' || true".to_owned()),
         ("mounts", format!("grep {data}/kubelet/ /proc/self/mountinfo || true")),
         ("folders", format!("ls {data}/kubelet/pods {data}/log/pods | grep -v : || true")),
+        ("links of logs", format!("ls {data}/log/containers 2>/dev/null || true")),
         ("cgroups", format!("find /sys/fs/cgroup -path '*{}/*pod*' -name 'pod*' -type d", cluster.cgroup())),
         ("namespaces", "ls /run/netns".to_owned()),
         ("links", "ip -o link show type veth | grep -v -e up0 -e world0 || true".to_owned()),

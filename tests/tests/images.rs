@@ -300,7 +300,7 @@ fn unused_images_go_when_their_file_system_is_too_full() {
     let cluster = Cluster::start_with(Options { kubelet, ..Options::default() });
     let kubectl = cluster.kubectl();
     let registry = Registry::start(&cluster, 5000, false);
-    let (used, unused) = (registry.put(&cluster, "used:1"), "localhost/unused:1");
+    let (used, unused) = (registry.put(&cluster, "used:1"), "reg.example/unused:1");
     // Another image than the one that is used: its own bytes under its own id.
     let socket = cluster.data_dir().join("run/containerd.sock").display().to_string();
     let ctr = format!("ctr --address {socket} --namespace k8s.io images");

@@ -85,7 +85,7 @@ pub(super) fn unused(
 ) -> Vec<Unused> {
     let mut unused: Vec<Unused> = images
         .iter()
-        .filter(|it| !it.pinned && !in_use.contains(&it.id))
+        .filter(|it| !it.pinned && !in_use.contains(&it.id) && !is_local(it))
         .map(|it| Unused {
             id: it.id.clone(),
             name: it.repo_tags.first().or_else(|| it.repo_digests.first()).unwrap_or(&it.id).clone(),
@@ -95,6 +95,11 @@ pub(super) fn unused(
         .collect();
     unused.sort_by_key(|it| (it.known.last_used, it.known.first_seen, it.id.clone()));
     unused
+}
+
+/// Whether an image was made or brought here under a name without a registry: it could never be had again.
+fn is_local(image: &v1::Image) -> bool {
+    image.repo_tags.iter().any(|it| it.starts_with("localhost/"))
 }
 
 /// Whether an image was not used for longer than `imageMaximumGCAge`. What was there before `began` counts from then:
@@ -196,9 +201,10 @@ mod tests {
             image("pinned", "d:1", true),
             image("early", "e:1", false),
             image("before", "f:1", false),
+            image("local", "localhost/g:1", false),
         ];
         let mut known = BTreeMap::new();
-        learn(&mut known, &images[5..], &BTreeSet::new(), true, at(0));
+        learn(&mut known, &images[5..6], &BTreeSet::new(), true, at(0));
         learn(&mut known, &images, &["early".to_owned()].into(), false, at(10));
         learn(&mut known, &images, &["late".to_owned(), "used".to_owned()].into(), false, at(20));
         let order = unused(&known, &images, &["used".to_owned()].into());

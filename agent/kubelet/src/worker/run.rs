@@ -655,21 +655,7 @@ impl Worker {
                 }
             }
             News::Image(name, result) => self.learn_image(name, result, now),
-            News::Launched(name, result) => {
-                // What failed before the runtime was asked for a container says nothing of its image.
-                if result.as_ref().err().is_none_or(|it| it.reason != "CreateContainerConfigError") {
-                    memory.images.remove(&name);
-                }
-                match result {
-                    Ok(()) => {
-                        memory.launches.remove(&name);
-                    }
-                    Err(problem) => {
-                        let attempt = memory.launches.entry(name).or_default();
-                        *attempt = attempt.failed(problem.reason, problem.message, now, SANDBOX);
-                    }
-                }
-            }
+            News::Launched(name, result) => self.learn_launch(name, result, now),
             News::Tried(id, Ok(())) => {
                 memory.retry.remove(&id);
             }
@@ -680,6 +666,23 @@ impl Worker {
             News::Cleaned(result) => settle(&mut memory.cleaned, result, now, QUICK),
             News::Deleted(result) => settle(&mut memory.deleted, result, now, QUICK),
             News::Status(result) => self.status.written(result, now),
+        }
+    }
+
+    fn learn_launch(&mut self, name: String, result: Result<(), Problem>, now: Timestamp) {
+        let memory = &mut self.memory;
+        // What failed before the runtime was asked for a container says nothing of its image.
+        if result.as_ref().err().is_none_or(|it| it.reason != "CreateContainerConfigError") {
+            memory.images.remove(&name);
+        }
+        match result {
+            Ok(()) => {
+                memory.launches.remove(&name);
+            }
+            Err(problem) => {
+                let attempt = memory.launches.entry(name).or_default();
+                *attempt = attempt.failed(problem.reason, problem.message, now, SANDBOX);
+            }
         }
     }
 
