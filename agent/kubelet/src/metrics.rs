@@ -22,6 +22,13 @@ struct Operation {
     operation_type: String,
 }
 
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Terminated {
+    container_type: &'static str,
+    exit_code: i32,
+}
+
 /// Labels of a probe's count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Probed {
@@ -89,6 +96,7 @@ pub struct Metrics {
     operation_seconds: Family<Operation, Histogram>,
     probes: Family<Probed, Counter>,
     rejections: Family<Operation, Counter<u64, AtomicU64>>,
+    terminated: Family<Terminated, Counter>,
     shutdown_start: Gauge,
     shutdown_end: Gauge,
 }
@@ -126,6 +134,7 @@ impl Metrics {
             operation_seconds: Family::new_with_constructor(seconds),
             probes: Family::default(),
             rejections: Family::default(),
+            terminated: Family::default(),
             shutdown_start: Gauge::default(),
             shutdown_end: Gauge::default(),
         };
@@ -202,6 +211,16 @@ impl Metrics {
             "kubelet_admission_rejections",
             "Pods refused by the node, by reason",
             self.rejections.clone(),
+        );
+        self.describe_ends(r);
+    }
+
+    /// Names of what tells of ends.
+    fn describe_ends(&self, r: &mut Registry) {
+        r.register(
+            "kubelet_terminated_containers",
+            "Cumulative number of containers that ended, by type and exit code",
+            self.terminated.clone(),
         );
         r.register(
             "kubelet_graceful_shutdown_start_time_seconds",
@@ -310,6 +329,11 @@ impl Metrics {
     /// An image was pulled.
     pub fn pulled(&self, took: Duration) {
         self.image_pull.observe(took.as_secs_f64());
+    }
+
+    /// A container's process ended.
+    pub fn container_ended(&self, container_type: &'static str, exit_code: i32) {
+        self.terminated.get_or_create(&Terminated { container_type, exit_code }).inc();
     }
 
     /// The machine goes down.

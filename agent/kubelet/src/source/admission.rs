@@ -48,6 +48,7 @@ pub fn admit<'a>(
     node: &Node,
     max_pods: i64,
 ) -> Result<(), Refusal> {
+    runs_here(pod)?;
     let labels = node.metadata.labels.clone().unwrap_or_default();
     if !selected(pod, &labels, node) {
         return Err(Refusal::predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
@@ -62,6 +63,22 @@ pub fn admit<'a>(
         return Err(Refusal::predicate("NodePorts", why));
     }
     fits(pod, others, node, max_pods)
+}
+
+/// A pod for another operating system.
+fn runs_here(pod: &Pod) -> Result<(), Refusal> {
+    const OS: &str = "linux";
+    let spec = pod.spec.as_ref();
+    if spec.and_then(|it| it.os.as_ref()).is_some_and(|it| it.name != OS) {
+        let why = "Failed to admit pod as the OS field doesn't match node OS";
+        return Err(Refusal::of("PodOSNotSupported", why.to_owned()));
+    }
+    let selected = spec.and_then(|it| it.node_selector.as_ref()?.get("kubernetes.io/os"));
+    if selected.is_some_and(|it| it != OS) {
+        let why = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Err(Refusal::of("PodOSSelectorNodeLabelDoesNotMatch", why.to_owned()));
+    }
+    Ok(())
 }
 
 fn fits<'a>(
@@ -243,6 +260,12 @@ mod tests {
             "NodeAffinity: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
         check(&pod(json!({ "nodeSelector": { "disk": "hdd" } })), &[], wrong);
         check(&pod(json!({ "nodeSelector": { "disk": "ssd" } })), &[], "");
+        let os = "PodOSNotSupported: Failed to admit pod as the OS field doesn't match node OS";
+        check(&pod(json!({ "os": { "name": "windows" } })), &[], os);
+        check(&pod(json!({ "os": { "name": "linux" } })), &[], "");
+        let label = "PodOSSelectorNodeLabelDoesNotMatch: Failed to admit pod as the `kubernetes.io/os` label doesn't \
+                     match node label";
+        check(&pod(json!({ "nodeSelector": { "kubernetes.io/os": "windows" } })), &[], label);
         let affinity = |operator: &str, value: &str| {
             pod(json!({ "affinity": { "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": {
                 "nodeSelectorTerms": [{ "matchExpressions":

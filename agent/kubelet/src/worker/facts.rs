@@ -94,6 +94,8 @@ pub struct Memory {
     pub given: Given,
     /// The last change of them.
     pub resize: Attempt,
+    /// Containers that were stopped for a failed probe, and when the instance before each had ended.
+    pub probed: BTreeMap<String, Option<Timestamp>>,
     /// Containers that were stopped to be started with other resources.
     pub resized: BTreeSet<String>,
     /// When stop or removal of this id may be tried again.

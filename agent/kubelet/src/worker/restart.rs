@@ -111,7 +111,17 @@ pub(super) fn backoff(f: &Facts<'_>, container: &Container, prior: Option<&Conta
         return Backoff::Fresh(seen.restart_count);
     }
     let base = f.memory.backoff_base.get(&container.name).copied().unwrap_or(0);
-    let wait = wait(seen.restart_count.saturating_sub(base), f.max_backoff);
+    let mut step = seen.restart_count.saturating_sub(base);
+    if let Some(previous) = f.memory.probed.get(&seen.id) {
+        // A failed probe stops a container that runs, and upstream then counts from the end of the one before it: a
+        // container that lived longer than its wait is started again at once, and only the next wait grows.
+        step = step.saturating_sub(1);
+        let due = |it: &Timestamp| pod::since(ended, *it) >= wait(step, f.max_backoff);
+        if previous.as_ref().is_none_or(due) {
+            return Backoff::Over;
+        }
+    }
+    let wait = wait(step, f.max_backoff);
     let at = pod::after(ended, wait);
     if at <= f.now {
         return Backoff::Over;

@@ -264,6 +264,7 @@ impl Worker {
     fn note_given(&mut self) {
         let (seen, memory) = (&self.seen, &mut self.memory);
         memory.resized.retain(|id| seen.containers.iter().any(|it| it.id == *id));
+        memory.probed.retain(|id, _| seen.containers.iter().any(|it| it.id == *id));
         let given = &mut memory.given.containers;
         given.retain(|id, _| seen.containers.iter().any(|it| it.id == *id && it.is_alive()));
         for container in seen.containers.iter().filter(|it| it.is_alive()) {
@@ -404,6 +405,11 @@ impl Worker {
         }
         if let Action::Stop { id, cause: Cause::Resized, .. } = action {
             self.memory.resized.insert(id.clone());
+        }
+        if let Action::Stop { container, id, cause: Cause::Liveness | Cause::Startup, .. } = action {
+            let mut before = self.seen.instances(container).filter(|it| it.id != *id);
+            let ended = before.find_map(|it| it.exit()?.at);
+            self.memory.probed.entry(id.clone()).or_insert(ended);
         }
         let context = Context { hook_done: replaces, ..self.context(action) };
         self.memory.busy.insert(subject.clone(), busy);
@@ -593,7 +599,31 @@ impl Worker {
             }
         }
         for news in report.news {
+            self.count_exits(&news);
             self.learn(news);
+        }
+    }
+
+    /// Counts the containers that were alive and are not any more.
+    fn count_exits(&self, news: &News) {
+        let now = match news {
+            News::Container(seen) => std::slice::from_ref(&**seen),
+            News::Everything(seen, reports) if *reports == self.reports => &seen.containers,
+            _ => return,
+        };
+        let ended = now.iter().filter_map(|it| Some((it, it.exit()?)));
+        for (container, exit) in ended {
+            if self.seen.by_id(&container.id).is_some_and(ContainerSeen::is_alive) {
+                let named = |it: &k8s_openapi::api::core::v1::EphemeralContainer| it.name == container.name;
+                let kind = if pod::inits(&self.pod).iter().any(|it| it.name == container.name) {
+                    "init_container"
+                } else if pod::ephemerals(&self.pod).iter().any(named) {
+                    "ephemeral_container"
+                } else {
+                    "container"
+                };
+                self.common.tools.metrics.container_ended(kind, exit.code);
+            }
         }
     }
 

@@ -205,6 +205,11 @@ fn fact(it: &mut World, word: &str) {
         "pulling" => drop(memory.busy.insert(subject, Busy::Pulling)),
         "stopping" => drop(memory.busy.insert(subject, Busy::Stopping(pod::after(now(), seconds(args[1]))))),
         "base" => drop(memory.backoff_base.insert(name, args[1].parse().unwrap())),
+        // probed(app): stopped for a failed probe, the first; probed(app,14s): the one before ended that long ago
+        "probed" => {
+            let before = args.get(1).map(|it| ago(it));
+            memory.probed.insert(id, before);
+        }
         "live-" => drop(it.probes.set(&id, Kind::Liveness, false)),
         "startup-" => drop(it.probes.set(&id, Kind::Startup, false)),
         "startup+" => drop(it.probes.set(&id, Kind::Startup, true)),

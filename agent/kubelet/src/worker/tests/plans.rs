@@ -101,6 +101,16 @@ fn restarts() {
 }
 
 #[test]
+fn a_failed_probe_counts_from_the_end_of_the_instance_before() {
+    let ended = |count: u32| format!("mounted ready img(app) app=exit(137,1s)#{count} probed(app,15s)");
+    check("always: app", &ended(1), "launch app#2");
+    check("always: app", &ended(2), "launch app#3");
+    check("always: app", &ended(3), "app: CrashLoopBackOff, wake 19s");
+    check("always: app", &ended(4), "app: CrashLoopBackOff, wake 39s");
+    check("always: app", "mounted ready img(app) app=exit(137,1s)#0 probed(app)", "launch app#1");
+}
+
+#[test]
 fn dead_containers_but_one_are_removed() {
     check("always: app", "mounted ready app=exit(1,99s)#0 app=exit(1,60s)#1 app=run#2", "remove app-0");
     check("always: app", "mounted ready app=exit(1,99s)#0 app=run#1", "");
