@@ -153,6 +153,10 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
 
 /// Removes a cgroup and those below it; their files are the kernel's and go with them.
 fn remove_tree(cgroup: &Path) -> Vec<String> {
+    // Where cgroups are mounted read-only, removing nothing would fail too.
+    if !cgroup.exists() {
+        return Vec::new();
+    }
     let failures: Vec<String> = folders_in(cgroup).iter().flat_map(|it| remove_tree(it)).collect();
     if !failures.is_empty() {
         // What holds one below holds this one too: the innermost is the news.

@@ -28,6 +28,9 @@ use crate::registry::output;
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How long a request that is not long-running may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// How much of a refused request's body is read, and for how long.
+const DRAINED: usize = 64 << 10;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -84,16 +87,39 @@ async fn answer_inner(
     call: &mut Call,
     mut request: Request<RequestBody>,
 ) -> Outcome<Response<Body>> {
-    let user = authenticate(api, caller, &call.info.path, request.headers())?;
-    call.user = impersonate(api, user, request.headers())?;
-    strip_credentials(request.headers_mut());
-    authorize(api, call)?;
+    if let Err(refusal) = identify(api, caller, call, request.headers_mut()) {
+        drain(request.into_body()).await;
+        return Err(refusal);
+    }
     let _place = place(api, caller, call)?;
     if let Some(socket) = Socket::take(&mut request, &call.info)? {
         let response = Box::pin(serve(api, call, request)).await?;
         return Ok(socket.answer(&api.sockets, response));
     }
     serve(api, call, request).await
+}
+
+/// Who asks, and may they.
+fn identify(api: &Api, caller: &Caller, call: &mut Call, headers: &mut HeaderMap) -> Outcome<()> {
+    let user = authenticate(api, caller, &call.info.path, headers)?;
+    call.user = impersonate(api, user, headers)?;
+    strip_credentials(headers);
+    authorize(api, call)
+}
+
+/// Takes in what little a refused client still sends: one whose stream ends before its body is sent sees a broken
+/// connection instead of the refusal.
+async fn drain(mut body: RequestBody) {
+    let all = async {
+        let mut size = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            size += frame.data_ref().map_or(0, Bytes::len);
+            if size > DRAINED {
+                return;
+            }
+        }
+    };
+    drop(tokio::time::timeout(DRAIN_TIMEOUT, all).await);
 }
 
 async fn serve(api: &Arc<Api>, call: &mut Call, request: Request<RequestBody>) -> Outcome<Response<Body>> {
