@@ -11,8 +11,8 @@ use coracle_cni::netlink::Netlink;
 use coracle_cri::{CriError, Remote, Runtime};
 use futures::StreamExt;
 
-use crate::settings::Settings;
-use crate::up::PROXY_TABLE;
+use crate::node::PROXY_TABLE;
+use crate::settings::Started;
 
 /// The label by which a kubelet's sandboxes are known.
 const POD_UID: &str = "io.kubernetes.pod.uid";
@@ -27,7 +27,8 @@ const PAUSES: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1
 const AT_ONCE: usize = 16;
 
 /// Ends all pods and removes rules, links, addresses, mounts and cgroups. Returns what did not work.
-pub async fn down(settings: &Settings) -> Vec<String> {
+pub async fn down(started: &Started) -> Vec<String> {
+    let settings = &started.node;
     let mut failures = Vec::new();
     match Remote::connect(&settings.runtime_endpoint) {
         Ok(runtime) => failures.extend(stop_pods(&runtime).await),
@@ -45,7 +46,7 @@ pub async fn down(settings: &Settings) -> Vec<String> {
     if let Err(error) = coracle_proxy::cleanup(PROXY_TABLE).await {
         failures.push(report(&error));
     }
-    if let Err(error) = coracle_dns::cleanup(vec![settings.cluster_dns]).await {
+    if let Err(error) = coracle_dns::cleanup(started.cluster_dns.into_iter().collect()).await {
         failures.push(report(&error));
     }
     failures

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::join::Membership;
+
 /// The folders and files of one cluster on one node.
 #[derive(Debug, Clone)]
 pub struct Layout {
@@ -27,6 +29,11 @@ impl Layout {
     /// Certificates and keys of the control plane.
     pub fn pki(&self) -> PathBuf {
         self.data.join("server/pki")
+    }
+
+    /// The files of a node that has joined a cluster elsewhere.
+    pub fn membership(&self) -> Membership {
+        Membership::new(self.data.join("agent"))
     }
 
     /// What `kubectl` is pointed at.
@@ -79,13 +86,15 @@ impl Layout {
         self.run().join("up.json")
     }
 
-    /// Makes every folder that is not there. The ones with secrets are for root alone.
+    /// Makes every folder of the control plane that is not there: for root alone.
+    pub fn create_server(&self) -> std::io::Result<()> {
+        make(&[(self.data.join("server"), 0o700), (self.pki(), 0o700)])
+    }
+
+    /// Makes every folder of a node that is not there. The ones with secrets are for root alone.
     pub fn create(&self) -> std::io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        for (path, mode) in [
+        make(&[
             (self.data.clone(), 0o755),
-            (self.data.join("server"), 0o700),
-            (self.pki(), 0o700),
             (self.kubelet(), 0o750),
             (self.pod_logs(), 0o755),
             (self.manifests(), 0o755),
@@ -94,9 +103,13 @@ impl Layout {
             (self.cni_conf(), 0o755),
             (self.cni_leases(), 0o755),
             (self.run(), 0o700),
-        ] {
-            std::fs::DirBuilder::new().recursive(true).mode(mode).create(&path)?;
-        }
-        Ok(())
+        ])
     }
+}
+
+fn make(folders: &[(PathBuf, u32)]) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    folders
+        .iter()
+        .try_for_each(|(path, mode)| std::fs::DirBuilder::new().recursive(true).mode(*mode).create(path))
 }

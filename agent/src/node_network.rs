@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::settings::Settings;
+use crate::settings::NodeSettings;
 
 /// What is read of the Node.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -42,7 +42,7 @@ pub struct NodeNetwork {
 
 impl NodeNetwork {
     /// Puts the plugins in place and prepares the rest.
-    pub fn install(settings: &Settings) -> Result<Self, coracle_cni::install::InstallError> {
+    pub fn install(settings: &NodeSettings) -> Result<Self, coracle_cni::install::InstallError> {
         let layout = settings.layout();
         coracle_cni::install::install_from(&settings.cni_binary, &layout.cni_bin())?;
         Ok(Self {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use coracle_cri::Runtime;
 
-use crate::settings::Settings;
+use crate::settings::NodeSettings;
 
 /// A point that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +23,30 @@ impl std::fmt::Display for Finding {
     }
 }
 
+/// What is to run here.
+#[derive(Clone, Copy)]
+pub struct Needs<'a> {
+    /// What is particular to this node.
+    pub node: &'a NodeSettings,
+    /// The container runtime, when pods run here.
+    pub runtime: Option<&'a dyn Runtime>,
+    /// Where the API server listens, when there is one here.
+    pub api: Option<SocketAddr>,
+}
+
 /// Looks at everything and returns all that is wrong, so that a user mends it in one go.
-pub async fn check(settings: &Settings, runtime: &dyn Runtime) -> Vec<Finding> {
+pub async fn check(needs: Needs<'_>) -> Vec<Finding> {
+    let settings = needs.node;
     let mut findings = Vec::new();
     if !nix::unistd::geteuid().is_root() {
         findings.push(finding("user", "not root: containers and the pod network need it"));
         return findings;
     }
     findings.extend(check_folder(&settings.data_dir));
-    for (name, address) in ports(settings) {
+    for (name, address) in ports(needs) {
         findings.extend(check_port(name, address));
     }
+    let Some(runtime) = needs.runtime else { return findings };
     findings.extend(check_file_systems(&std::fs::read_to_string("/proc/filesystems").unwrap_or_default()));
     findings.extend(check_nft());
     findings.extend(check_program(&settings.cni_binary));
@@ -45,15 +58,19 @@ fn finding(subject: &str, problem: impl Into<String>) -> Finding {
     Finding { subject: subject.to_owned(), problem: problem.into() }
 }
 
-fn ports(settings: &Settings) -> [(&'static str, SocketAddr); 4] {
+fn ports(needs: Needs<'_>) -> Vec<(&'static str, SocketAddr)> {
+    let settings = needs.node;
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    [
-        ("API server (--api-port)", settings.api_address),
+    let mut ports: Vec<_> =
+        needs.api.map(|address| ("API server (--api-port)", address)).into_iter().collect();
+    let of_node = [
         ("kubelet (--kubelet-port)", SocketAddr::new(any, settings.kubelet_port)),
         ("kubelet health (--kubelet-healthz-port)", SocketAddr::new(local, settings.kubelet_healthz_port)),
         ("service proxy health (--proxy-healthz-port)", SocketAddr::new(any, settings.proxy_healthz_port)),
-    ]
+    ];
+    ports.extend(of_node.into_iter().filter(|_| needs.runtime.is_some()));
+    ports
 }
 
 fn check_port(name: &str, address: SocketAddr) -> Option<Finding> {
@@ -112,7 +129,7 @@ fn check_program(path: &Path) -> Option<Finding> {
     }
 }
 
-async fn check_runtime(settings: &Settings, runtime: &dyn Runtime) -> Option<Finding> {
+async fn check_runtime(settings: &NodeSettings, runtime: &dyn Runtime) -> Option<Finding> {
     let subject = format!("container runtime at {}", settings.runtime_endpoint);
     match runtime.version().await {
         Err(error) if error.is_unimplemented() => {

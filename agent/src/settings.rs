@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use coracle_control::NodeMasks;
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
@@ -100,10 +101,10 @@ impl Cidr {
     }
 }
 
-/// The options of `coracle up` and `coracle check`.
+/// The options of every node: of `coracle server` and of `coracle agent`.
 #[derive(Debug, Clone, Args)]
-pub struct UpArgs {
-    /// Everything the cluster keeps lives below this folder.
+pub struct NodeArgs {
+    /// Everything this host keeps lives below this folder.
     #[arg(long, default_value = "/var/lib/coracle")]
     pub data_dir: PathBuf,
     /// The container runtime's CRI socket.
@@ -118,12 +119,6 @@ pub struct UpArgs {
     /// The node's address; by default the one that reaches the default gateway.
     #[arg(long)]
     pub node_ip: Option<IpAddr>,
-    /// Address on which the API server listens.
-    #[arg(long, default_value = "0.0.0.0")]
-    pub bind_address: IpAddr,
-    /// Port of the API server.
-    #[arg(long, default_value_t = 6443)]
-    pub api_port: u16,
     /// Port of the kubelet.
     #[arg(long, default_value_t = 10250)]
     pub kubelet_port: u16,
@@ -133,9 +128,41 @@ pub struct UpArgs {
     /// Port of the service proxy's health endpoint.
     #[arg(long, default_value_t = 10256)]
     pub proxy_healthz_port: u16,
-    /// Addresses of all pods; each node gets a /24 of it.
-    #[arg(long, default_value = "10.244.0.0/16")]
-    pub pod_cidr: Cidr,
+    /// The bridge that joins this node's pods.
+    #[arg(long, default_value = "cni0")]
+    pub bridge: String,
+    /// The cgroup below which `kubepods` is made.
+    #[arg(long, default_value = "/")]
+    pub cgroup_root: String,
+    /// A KubeletConfiguration (v1beta1) to start from; what these options say goes over it.
+    #[arg(long)]
+    pub kubelet_config: Option<PathBuf>,
+}
+
+/// The options of `coracle server` and `coracle check`.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// What is particular to this node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// Run the control plane alone: no pods here.
+    #[arg(long)]
+    pub no_node: bool,
+    /// Address on which the API server listens.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Port of the API server.
+    #[arg(long, default_value_t = 6443)]
+    pub api_port: u16,
+    /// Addresses of all pods, of which each node gets a part: a range, or one of IPv4 and one of IPv6.
+    #[arg(long, default_value = "10.244.0.0/16", value_delimiter = ',')]
+    pub pod_cidr: Vec<Cidr>,
+    /// Prefix length of a node's part of the IPv4 range.
+    #[arg(long, default_value_t = 24)]
+    pub node_cidr_mask_size_ipv4: u8,
+    /// Prefix length of a node's part of the IPv6 range.
+    #[arg(long, default_value_t = 64)]
+    pub node_cidr_mask_size_ipv6: u8,
     /// Addresses of Services; the first is the API server's, the tenth cluster DNS's.
     #[arg(long, default_value = "10.96.0.0/16")]
     pub service_cidr: Cidr,
@@ -145,20 +172,31 @@ pub struct UpArgs {
     /// The domain of the cluster's names.
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// The bridge that joins this node's pods.
-    #[arg(long, default_value = "cni0")]
-    pub bridge: String,
-    /// The cgroup below which `kubepods` is made.
-    #[arg(long, default_value = "/")]
-    pub cgroup_root: String,
-    /// A KubeletConfiguration (v1beta1) whose fields go before these options.
-    #[arg(long)]
-    pub kubelet_config: Option<PathBuf>,
 }
 
-/// The settings of a running cluster, with nothing left to guess.
+/// The options of `coracle agent`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentArgs {
+    /// What is particular to this node.
+    #[command(flatten)]
+    pub node: NodeArgs,
+    /// The cluster's API server: https://HOST:PORT.
+    #[arg(long)]
+    pub server: String,
+    /// What `coracle token create` printed; needed once.
+    #[arg(long)]
+    pub token: Option<String>,
+    /// A file that holds the token, for those who do not want it among a process's arguments.
+    #[arg(long, conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
+    /// The hash of the cluster's CA, when the token does not carry it: sha256:...
+    #[arg(long)]
+    pub ca_hash: Option<String>,
+}
+
+/// What is particular to one node, with nothing left to guess.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Settings {
+pub struct NodeSettings {
     /// The data folder.
     pub data_dir: PathBuf,
     /// The container runtime's CRI socket.
@@ -169,16 +207,33 @@ pub struct Settings {
     pub node_name: String,
     /// The node's address.
     pub node_ip: IpAddr,
-    /// Where the API server listens.
-    pub api_address: SocketAddr,
     /// Port of the kubelet.
     pub kubelet_port: u16,
     /// Port of the kubelet's health endpoint.
     pub kubelet_healthz_port: u16,
     /// Port of the service proxy's health endpoint.
     pub proxy_healthz_port: u16,
+    /// The bridge that joins this node's pods.
+    pub bridge: String,
+    /// The cgroup below which `kubepods` is made.
+    pub cgroup_root: String,
+    /// A KubeletConfiguration to start from.
+    pub kubelet_config: Option<PathBuf>,
+}
+
+/// The settings of a control plane and its node.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What is particular to this node.
+    pub node: NodeSettings,
+    /// Whether pods run here.
+    pub runs_node: bool,
+    /// Where the API server listens.
+    pub api_address: SocketAddr,
     /// Addresses of all pods.
-    pub pod_cidr: Cidr,
+    pub pod_cidrs: Vec<Cidr>,
+    /// How much of them a node gets.
+    pub node_masks: NodeMasks,
     /// Addresses of Services.
     pub service_cidr: Cidr,
     /// First and last port for NodePort Services.
@@ -187,12 +242,33 @@ pub struct Settings {
     pub cluster_domain: String,
     /// The address of cluster DNS.
     pub cluster_dns: IpAddr,
-    /// The bridge that joins this node's pods.
-    pub bridge: String,
-    /// The cgroup below which `kubepods` is made.
-    pub cgroup_root: String,
-    /// A KubeletConfiguration to start from.
-    pub kubelet_config: Option<PathBuf>,
+}
+
+/// What this host was last started as: for the commands that speak with it, and for those that clear it away.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Started {
+    /// What is particular to this node.
+    #[serde(flatten)]
+    pub node: NodeSettings,
+    /// The address of cluster DNS, once it is known.
+    #[serde(default)]
+    pub cluster_dns: Option<IpAddr>,
+    /// Which part it plays.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// The part that a host plays in a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Control plane and node.
+    #[default]
+    Server,
+    /// Control plane alone.
+    ControlPlane,
+    /// A node of a cluster that is elsewhere.
+    Agent,
 }
 
 /// An option that cannot be used, and why.
@@ -218,14 +294,13 @@ pub enum SettingsError {
     },
 }
 
-impl UpArgs {
+fn invalid(option: &'static str, value: &str, reason: &str) -> SettingsError {
+    SettingsError::Invalid { option, value: value.to_owned(), reason: reason.to_owned() }
+}
+
+impl NodeArgs {
     /// Checks the options and fills in what the machine knows.
-    pub fn resolve(self) -> Result<Settings, SettingsError> {
-        let invalid = |option, value: &str, reason: &str| SettingsError::Invalid {
-            option,
-            value: value.to_owned(),
-            reason: reason.to_owned(),
-        };
+    pub fn resolve(self) -> Result<NodeSettings, SettingsError> {
         let data_dir = std::path::absolute(&self.data_dir)
             .map_err(|error| invalid("data-dir", &self.data_dir.display().to_string(), &error.to_string()))?;
         if !self.runtime_endpoint.starts_with("unix://") {
@@ -235,15 +310,6 @@ impl UpArgs {
                 "must be unix:// and a socket's path",
             ));
         }
-        if self.service_cidr.contains(self.pod_cidr.address)
-            || self.pod_cidr.contains(self.service_cidr.address)
-        {
-            return Err(invalid("service-cidr", &self.service_cidr.to_string(), "overlaps with --pod-cidr"));
-        }
-        let cluster_dns = self
-            .service_cidr
-            .nth(10)
-            .ok_or_else(|| invalid("service-cidr", &self.service_cidr.to_string(), "has no tenth address"))?;
         if self.bridge.is_empty() || self.bridge.len() > 15 || self.bridge.contains(['/', ' ']) {
             return Err(invalid(
                 "bridge",
@@ -251,24 +317,15 @@ impl UpArgs {
                 "an interface name has 1 to 15 characters without / and space",
             ));
         }
-        let node_ports = port_range(&self.service_node_port_range).ok_or_else(|| {
-            invalid("service-node-port-range", &self.service_node_port_range, "must be first-last")
-        })?;
-        Ok(Settings {
+        Ok(NodeSettings {
             cni_binary: self.cni_binary.map_or_else(beside_this_program, Ok)?,
             node_name: node_name(self.node_name)?,
             node_ip: self.node_ip.map_or_else(node_ip, Ok)?,
             data_dir,
             runtime_endpoint: self.runtime_endpoint,
-            api_address: SocketAddr::new(self.bind_address, self.api_port),
             kubelet_port: self.kubelet_port,
             kubelet_healthz_port: self.kubelet_healthz_port,
             proxy_healthz_port: self.proxy_healthz_port,
-            pod_cidr: self.pod_cidr,
-            service_cidr: self.service_cidr,
-            node_ports,
-            cluster_domain: self.cluster_domain,
-            cluster_dns,
             bridge: self.bridge,
             cgroup_root: self.cgroup_root,
             kubelet_config: self.kubelet_config,
@@ -276,12 +333,55 @@ impl UpArgs {
     }
 }
 
-impl Settings {
-    /// Where this cluster keeps what.
+impl ServerArgs {
+    /// Checks the options and fills in what the machine knows.
+    pub fn resolve(self) -> Result<Settings, SettingsError> {
+        check_pod_cidrs(&self.pod_cidr)?;
+        for range in &self.pod_cidr {
+            if self.service_cidr.contains(range.address) || range.contains(self.service_cidr.address) {
+                let value = self.service_cidr.to_string();
+                return Err(invalid("service-cidr", &value, "overlaps with --pod-cidr"));
+            }
+        }
+        let cluster_dns = self
+            .service_cidr
+            .nth(10)
+            .ok_or_else(|| invalid("service-cidr", &self.service_cidr.to_string(), "has no tenth address"))?;
+        let node_ports = port_range(&self.service_node_port_range).ok_or_else(|| {
+            invalid("service-node-port-range", &self.service_node_port_range, "must be first-last")
+        })?;
+        Ok(Settings {
+            node: self.node.resolve()?,
+            runs_node: !self.no_node,
+            api_address: SocketAddr::new(self.bind_address, self.api_port),
+            pod_cidrs: self.pod_cidr,
+            node_masks: NodeMasks { v4: self.node_cidr_mask_size_ipv4, v6: self.node_cidr_mask_size_ipv6 },
+            service_cidr: self.service_cidr,
+            node_ports,
+            cluster_domain: self.cluster_domain,
+            cluster_dns,
+        })
+    }
+}
+
+/// One range, or one of each family.
+fn check_pod_cidrs(ranges: &[Cidr]) -> Result<(), SettingsError> {
+    let shown = || ranges.iter().map(Cidr::to_string).collect::<Vec<_>>().join(",");
+    match ranges {
+        [_] => Ok(()),
+        [a, b] if a.address.is_ipv4() != b.address.is_ipv4() => Ok(()),
+        _ => Err(invalid("pod-cidr", &shown(), "must be one range, or one of IPv4 and one of IPv6")),
+    }
+}
+
+impl NodeSettings {
+    /// Where this host keeps what.
     pub fn layout(&self) -> Layout {
         Layout::new(&self.data_dir)
     }
+}
 
+impl Settings {
     /// The address under which the node itself reaches the API server.
     pub fn api_url(&self) -> String {
         let host = if self.api_address.ip().is_unspecified() {
@@ -290,6 +390,11 @@ impl Settings {
             self.api_address.ip()
         };
         format!("https://{}", SocketAddr::new(host, self.api_address.port()))
+    }
+
+    /// The address under which other nodes reach the API server.
+    pub fn advertised_url(&self) -> String {
+        format!("https://{}", SocketAddr::new(self.node.node_ip, self.api_address.port()))
     }
 }
 
@@ -370,6 +475,33 @@ mod tests {
         assert_eq!(cidr.nth(4), None);
         assert!(cidr.contains("10.96.0.3".parse().unwrap()));
         assert!(!cidr.contains("10.96.0.4".parse().unwrap()));
+    }
+
+    #[test]
+    fn pods_have_one_range_or_one_of_each_family() {
+        let check = |text: &str, good: bool| {
+            let ranges: Vec<Cidr> = text.split(',').map(|it| it.parse().unwrap()).collect();
+            assert_eq!(check_pod_cidrs(&ranges).is_ok(), good, "{text}");
+        };
+        check("10.244.0.0/16", true);
+        check("fd00::/56", true);
+        check("10.244.0.0/16,fd00::/56", true);
+        check("fd00::/56,10.244.0.0/16", true);
+        check("10.244.0.0/16,10.245.0.0/16", false);
+        check("10.244.0.0/16,fd00::/56,fd01::/56", false);
+    }
+
+    #[test]
+    fn what_an_older_version_started_can_be_cleared_away() {
+        let text = r#"{"data_dir":"/d","runtime_endpoint":"unix:///s","cni_binary":"/b","node_name":"n",
+            "node_ip":"10.0.0.1","api_address":"0.0.0.0:6443","kubelet_port":1,"kubelet_healthz_port":2,
+            "proxy_healthz_port":3,"pod_cidr":"10.244.0.0/16","service_cidr":"10.96.0.0/16",
+            "node_ports":[1,2],"cluster_domain":"c","cluster_dns":"10.96.0.10","bridge":"b",
+            "cgroup_root":"/","kubelet_config":null}"#;
+        let started: Started = serde_json::from_str(text).unwrap();
+        assert_eq!((started.role, started.cluster_dns), (Role::Server, "10.96.0.10".parse().ok()));
+        let again: Started = serde_json::from_slice(&serde_json::to_vec(&started).unwrap()).unwrap();
+        assert_eq!(again.node.node_name, "n");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::{Api, ListParams};
 
 use crate::layout::Layout;
+use crate::settings::{Role, Started};
 
 /// Between two looks while waiting.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -34,6 +35,7 @@ pub enum State {
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Ready { nodes } if nodes.is_empty() => f.write_str("control plane is ready"),
             Self::Ready { nodes } => write!(f, "node {} is Ready", nodes.join(", ")),
             Self::Waiting { reason } => write!(f, "waiting: {reason}"),
             Self::Ended => write!(f, "coracle is not running"),
@@ -67,7 +69,7 @@ pub async fn look(layout: &Layout) -> State {
     match tokio::time::timeout(LOOK, ask(layout)).await {
         Err(_) => waiting("the API server does not answer in time"),
         Ok(Err(reason)) => State::Waiting { reason },
-        Ok(Ok((nodes, account))) => judge(&nodes, account),
+        Ok(Ok(seen)) => judge(&seen),
     }
 }
 
@@ -85,11 +87,30 @@ fn process_ended(pid_file: &Path) -> bool {
     }
 }
 
-/// The nodes, and whether pods of the default namespace have their service account.
-async fn ask(layout: &Layout) -> Result<(Vec<Node>, bool), String> {
-    let path = layout.admin_kubeconfig();
+/// What the API says.
+struct Seen {
+    nodes: Vec<Node>,
+    /// Pods of the default namespace have their service account, as far as that can be seen from here.
+    account: bool,
+    /// A cluster may be without nodes.
+    nodeless: bool,
+}
+
+async fn ask(layout: &Layout) -> Result<Seen, String> {
+    let started = std::fs::read(layout.settings()).ok();
+    let started: Option<Started> = started.and_then(|it| serde_json::from_slice(&it).ok());
+    let role = started.as_ref().map(|it| it.role).unwrap_or_default();
+    let path = match role {
+        Role::Agent => layout.membership().kubeconfig(),
+        Role::Server | Role::ControlPlane => layout.admin_kubeconfig(),
+    };
     if !path.exists() {
-        return Err("the API server has not made its certificates yet".to_owned());
+        return Err(match role {
+            Role::Agent => "the node has not got its certificate yet".to_owned(),
+            Role::Server | Role::ControlPlane => {
+                "the API server has not made its certificates yet".to_owned()
+            }
+        });
     }
     let client = coracle_client::from_kubeconfig(&path, "coracle-status")
         .await
@@ -98,14 +119,21 @@ async fn ask(layout: &Layout) -> Result<(Vec<Node>, bool), String> {
         kube::Error::Api(status) => status.message,
         _ => "the API server does not answer yet".to_owned(),
     };
+    if let (Role::Agent, Some(started)) = (role, started) {
+        // A node sees itself.
+        let own = Api::<Node>::all(client).get_opt(&started.node.node_name).await.map_err(refused)?;
+        return Ok(Seen { nodes: own.into_iter().collect(), account: true, nodeless: false });
+    }
     let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(refused)?;
     let accounts = Api::<ServiceAccount>::namespaced(client, "default");
     let account = accounts.get_opt("default").await.map_err(refused)?;
-    Ok((nodes.items, account.is_some()))
+    let nodeless = role == Role::ControlPlane;
+    Ok(Seen { nodes: nodes.items, account: account.is_some(), nodeless })
 }
 
-fn judge(nodes: &[Node], account: bool) -> State {
-    if nodes.is_empty() {
+fn judge(seen: &Seen) -> State {
+    let nodes = &seen.nodes;
+    if nodes.is_empty() && !seen.nodeless {
         return waiting("the kubelet has not registered its node yet");
     }
     for node in nodes {
@@ -120,7 +148,7 @@ fn judge(nodes: &[Node], account: bool) -> State {
             }
         }
     }
-    if !account {
+    if !seen.account {
         return waiting("service account default/default is not there yet, and pods need it");
     }
     State::Ready { nodes: nodes.iter().filter_map(|it| it.metadata.name.clone()).collect() }
@@ -155,10 +183,14 @@ mod tests {
             (vec![node("a", Some(("True", "")))], "node a is Ready"),
             (vec![node("a", Some(("True", ""))), node("b", None)], "waiting: node b has not reported yet"),
         ] {
-            assert_eq!(judge(&nodes, true).to_string(), expected);
+            let seen = Seen { nodes, account: true, nodeless: false };
+            assert_eq!(judge(&seen).to_string(), expected);
         }
-        let early = judge(&[node("a", Some(("True", "")))], false).to_string();
+        let nodes = vec![node("a", Some(("True", "")))];
+        let early = judge(&Seen { nodes, account: false, nodeless: false }).to_string();
         assert!(early.contains("default/default"), "{early}");
+        let alone = judge(&Seen { nodes: vec![], account: true, nodeless: true }).to_string();
+        assert_eq!(alone, "control plane is ready");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use coracle_controllers::NodeMasks;
+
 /// Files, addresses and names of one control plane.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
@@ -22,8 +24,10 @@ pub struct ControlConfig {
     pub service_cidr: String,
     /// First and last port of NodePort Services.
     pub node_ports: (u16, u16),
-    /// Addresses of pods, a part of which each node gets.
-    pub pod_cidr: String,
+    /// Addresses of pods, a part of which each node gets: one range, or one of each family.
+    pub pod_cidrs: Vec<String>,
+    /// How much of them a node gets.
+    pub node_masks: NodeMasks,
     /// The domain of the cluster's names.
     pub cluster_domain: String,
 }

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::Authority;
 use crate::config::{ControlConfig, ServingFiles};
 use crate::error::ControlError;
 use crate::identities;
@@ -46,12 +47,13 @@ impl ControlPlane {
                 reason: error.to_string(),
             })?;
         let pod_ranges = ControllersConfig {
-            cluster_cidrs: vec![config.pod_cidr.clone()],
+            cluster_cidrs: config.pod_cidrs.clone(),
+            node_masks: config.node_masks,
             ..ControllersConfig::default()
         };
         pod_ranges.check().map_err(|error| ControlError::Config {
             what: "pod CIDR",
-            value: config.pod_cidr.clone(),
+            value: config.pod_cidrs.join(","),
             reason: error.to_string(),
         })?;
         let pki = open_pki(&config, service_cidr.address(1)).await?;
@@ -104,6 +106,11 @@ impl ControlPlane {
         })
     }
 
+    /// The CA's certificate in PEM.
+    pub fn ca_pem(&self) -> &str {
+        self.pki.ca_pem()
+    }
+
     async fn write_admin_kubeconfig(&self, config: &ControlConfig) -> Result<(), ControlError> {
         let (pki, config) = (Arc::clone(&self.pki), config.clone());
         blocking(move || {
@@ -123,7 +130,10 @@ impl ControlPlane {
     ) {
         let controllers = ControllersConfig {
             root_ca_pem: self.pki.ca_pem().to_owned(),
-            cluster_cidrs: vec![config.pod_cidr.clone()],
+            cluster_cidrs: config.pod_cidrs.clone(),
+            service_cidrs: vec![config.service_cidr.clone()],
+            node_masks: config.node_masks,
+            authority: Some(Arc::new(Authority(Arc::clone(&self.pki)))),
         };
         let (api, stop) = (Arc::clone(&self.api), token.clone());
         tasks.spawn(async move {

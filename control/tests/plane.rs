@@ -36,7 +36,8 @@ impl Cluster {
             advertise: listen.ip(),
             service_cidr: "10.96.0.0/16".into(),
             node_ports: (30000, 32767),
-            pod_cidr: "10.244.0.0/16".into(),
+            pod_cidrs: vec!["10.244.0.0/16".into()],
+            node_masks: coracle_control::NodeMasks::default(),
             cluster_domain: "cluster.local".into(),
         };
         let token = CancellationToken::new();

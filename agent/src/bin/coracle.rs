@@ -4,15 +4,15 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use coracle_agent::join::Invitation;
 use coracle_agent::layout::Layout;
-use coracle_agent::settings::{Settings, UpArgs};
-use coracle_agent::{down, logging, memory, preflight, status, up, why};
-use coracle_cri::{Remote, RuntimeHandle};
+use coracle_agent::preflight::Needs;
+use coracle_agent::settings::{AgentArgs, ServerArgs, Settings, Started};
+use coracle_agent::{agent, down, logging, memory, preflight, server, started, status, tokens, why};
 
 /// Where a cluster's data is unless something else is said.
 const DATA_DIR: &str = "/var/lib/coracle";
@@ -27,10 +27,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a whole one-node cluster in this process.
-    Up(Box<UpArgs>),
+    /// Run a cluster's control plane, and a node of it, in this process.
+    #[command(visible_alias = "up")]
+    Server(Box<ServerArgs>),
+    /// Run a node of a cluster whose control plane is elsewhere.
+    Agent(Box<AgentArgs>),
+    /// Make, list and delete the tokens that let machines join.
+    Token {
+        #[command(flatten)]
+        access: Access,
+        #[command(subcommand)]
+        verb: TokenVerb,
+    },
     /// Look whether a cluster could start here, and say what is in the way.
-    Check(Box<UpArgs>),
+    Check(Box<ServerArgs>),
     /// Tell whether the cluster is Ready, and if not, what it is waiting for.
     Status {
         #[command(flatten)]
@@ -41,12 +51,8 @@ enum Verb {
     },
     /// Tell what happened to an object, step by step, with reasons and times.
     Why {
-        /// The cluster's data folder; by default what KUBECONFIG names, and without it /var/lib/coracle.
-        #[arg(long)]
-        data_dir: Option<PathBuf>,
-        /// A kubeconfig; by default the administrator's in the data folder.
-        #[arg(long)]
-        kubeconfig: Option<PathBuf>,
+        #[command(flatten)]
+        access: Access,
         #[command(subcommand)]
         object: Object,
     },
@@ -54,6 +60,38 @@ enum Verb {
     Down {
         #[command(flatten)]
         data: DataDir,
+    },
+}
+
+/// Which cluster to speak with, and as whom.
+#[derive(clap::Args)]
+struct Access {
+    /// The cluster's data folder; by default what KUBECONFIG names, and without it /var/lib/coracle.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// A kubeconfig; by default the administrator's in the data folder.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Access {
+    fn kubeconfig(self) -> PathBuf {
+        // Not by clap: it cannot tell a flag from the environment.
+        kubeconfig_of(self.kubeconfig, self.data_dir, std::env::var_os("KUBECONFIG"))
+    }
+}
+
+#[derive(Subcommand)]
+enum TokenVerb {
+    /// Make a token and print it; it carries the hash of the cluster's CA.
+    Create(tokens::Create),
+    /// Show the tokens that there are, without their secrets.
+    List,
+    /// Delete tokens: machines that have joined stay.
+    Delete {
+        /// Their ids.
+        #[arg(required = true)]
+        tokens: Vec<String>,
     },
 }
 
@@ -101,7 +139,9 @@ fn main() -> ExitCode {
 
 async fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Up(args) => up::run(args.resolve()?).await.map(|()| ExitCode::SUCCESS),
+        Verb::Server(args) => server::run(args.resolve()?).await.map(|()| ExitCode::SUCCESS),
+        Verb::Agent(args) => join(*args).await.map(|()| ExitCode::SUCCESS),
+        Verb::Token { access, verb } => token(&access.kubeconfig(), verb).await.map(|()| ExitCode::SUCCESS),
         Verb::Check(args) => check(args.resolve()?).await,
         Verb::Status { data, wait } => {
             let layout = Layout::new(data.data_dir);
@@ -111,9 +151,8 @@ async fn run(verb: Verb) -> Result<ExitCode> {
             let ready = matches!(state, status::State::Ready { .. });
             Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Verb::Why { data_dir, kubeconfig, object: Object::Pod { name, namespace } } => {
-            // Not by clap: it cannot tell a flag from the environment.
-            let path = kubeconfig_of(kubeconfig, data_dir, std::env::var_os("KUBECONFIG"));
+        Verb::Why { access, object: Object::Pod { name, namespace } } => {
+            let path = access.kubeconfig();
             let client = coracle_client::from_kubeconfig(&path, "coracle-why").await?;
             print!("{}", why::pod(client, &namespace, &name).await?);
             Ok(ExitCode::SUCCESS)
@@ -138,12 +177,42 @@ fn kubeconfig_of(
 }
 
 async fn check(settings: Settings) -> Result<ExitCode> {
-    let runtime: RuntimeHandle = Arc::new(Remote::connect(&settings.runtime_endpoint)?);
-    let findings = preflight::check(&settings, runtime.as_ref()).await;
+    let runtime = if settings.runs_node { Some(started::runtime(&settings.node)?) } else { None };
+    let needs = Needs { node: &settings.node, runtime: runtime.as_deref(), api: Some(settings.api_address) };
+    let findings = preflight::check(needs).await;
     for finding in &findings {
         eprintln!("error: {finding}");
     }
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn join(args: AgentArgs) -> Result<()> {
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file);
+            Some(text.with_context(|| format!("read {}", file.display()))?.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    let invitation = Invitation::checked(&args.server, token.as_deref(), args.ca_hash.as_deref())?;
+    agent::run(args.node.resolve()?, invitation).await
+}
+
+async fn token(kubeconfig: &Path, verb: TokenVerb) -> Result<()> {
+    let client = coracle_client::from_kubeconfig(kubeconfig, "coracle-token").await?;
+    match verb {
+        TokenVerb::Create(create) => {
+            println!("{}", tokens::create(client, kubeconfig, create).await?.text());
+        }
+        TokenVerb::List => print!("{}", tokens::list(client).await?),
+        TokenVerb::Delete { tokens } => {
+            for id in tokens::delete(client, &tokens).await? {
+                println!("token {id} deleted");
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn tear_down(data_dir: &Path) -> Result<ExitCode> {
@@ -154,8 +223,9 @@ async fn tear_down(data_dir: &Path) -> Result<ExitCode> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(ExitCode::SUCCESS),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     };
-    let settings = serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    let failures = down::down(&settings).await;
+    let started: Started =
+        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    let failures = down::down(&started).await;
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

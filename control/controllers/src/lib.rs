@@ -4,6 +4,8 @@
 //! a pure function with tables beside it, what it writes are creates and patches. Nothing polls: timers exist only
 //! where time itself is the cause (a lease that runs out, a deadline, a toleration).
 
+mod bootstrap; // tokens of machines that join
+mod certificates; // what nodes and users ask to have signed
 mod claim; // which objects an owner adopts, keeps and releases
 mod deployment; // Deployments to ReplicaSets
 mod discovery; // which resources the server has
@@ -26,7 +28,8 @@ mod template; // pod templates: compared, hashed, made into pods
 mod views; // the fields that are read
 mod work; // queue and workers around a reconcile function
 
-pub use node_ipam::CidrError;
+pub use certificates::{CertificateAuthority, Order};
+pub use node_ipam::{CidrError, NodeMasks};
 pub use run::{ControllersConfig, run};
 
 #[cfg(test)]

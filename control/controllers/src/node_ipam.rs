@@ -24,12 +24,27 @@ pub(crate) struct Range {
     bits: u8,
 }
 
+/// Prefix lengths of the networks that nodes get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeMasks {
+    /// Of IPv4.
+    pub v4: u8,
+    /// Of IPv6.
+    pub v6: u8,
+}
+
+impl Default for NodeMasks {
+    fn default() -> Self {
+        Self { v4: 24, v6: 64 }
+    }
+}
+
 impl Range {
-    pub(crate) fn parse(text: &str) -> Result<Self, CidrError> {
+    pub(crate) fn parse(text: &str, masks: NodeMasks) -> Result<Self, CidrError> {
         let bad = || CidrError(text.to_owned());
         let (address, prefix) = network(text).ok_or_else(bad)?;
-        let (bits, node_prefix) = if address.is_ipv4() { (32, 24) } else { (128, 64) };
-        if prefix > node_prefix || node_prefix - prefix > 16 {
+        let (bits, node_prefix) = if address.is_ipv4() { (32, masks.v4) } else { (128, masks.v6) };
+        if prefix > node_prefix || node_prefix > bits || node_prefix - prefix > 16 {
             return Err(bad());
         }
         let mask = u128::MAX << (bits - prefix);
@@ -55,9 +70,15 @@ impl Range {
     /// The numbers that a network, of whatever size, takes away.
     fn taken_by(&self, text: &str) -> std::ops::Range<u128> {
         let Some((address, prefix)) = network(text) else { return 0..0 };
+        let foreign = (self.bits == 32) != text.contains('.');
         let address = number(address);
+        // A network that holds the whole range.
+        let mask = u128::MAX.checked_shl(u32::from(self.bits.saturating_sub(prefix))).unwrap_or(0);
+        if !foreign && prefix <= self.prefix && self.base & mask == address & mask {
+            return 0..self.count();
+        }
         let end = self.base + (self.count() << (self.bits - self.node_prefix));
-        if (self.bits == 32) != text.contains('.') || address < self.base || address >= end {
+        if foreign || address < self.base || address >= end {
             return 0..0;
         }
         let first = (address - self.base) >> (self.bits - self.node_prefix);
@@ -91,18 +112,21 @@ struct Ipam {
     events: EventRecorder,
     nodes: Store<Node>,
     ranges: Vec<Range>,
+    /// Never given.
+    reserved: Vec<String>,
     /// Given away, but maybe not in the cache yet.
     given: Mutex<HashMap<String, Vec<String>>>,
 }
 
 /// Starts the controller.
-pub(crate) fn start(context: &Context, shared: &Shared, ranges: Vec<Range>) {
+pub(crate) fn start(context: &Context, shared: &Shared, ranges: Vec<Range>, reserved: Vec<String>) {
     let queue = Arc::new(WorkQueue::new());
     let controller = Ipam {
         calls: context.calls.clone(),
         events: context.events("node-ipam-controller"),
         nodes: shared.nodes.store(),
         ranges,
+        reserved,
         given: Mutex::new(HashMap::new()),
     };
     let for_nodes = Arc::clone(&queue);
@@ -156,7 +180,7 @@ impl Ipam {
             let seen = nodes
                 .iter()
                 .flat_map(|it| it.spec.pod_cidrs.iter().chain(std::iter::once(&it.spec.pod_cidr)));
-            seen.chain(given.values().flatten()).map(String::as_str)
+            seen.chain(given.values().flatten()).chain(&self.reserved).map(String::as_str)
         };
         let networks: Vec<_> = self.ranges.iter().map(|range| range.free(used())).collect::<Option<_>>()?;
         given.insert(node.to_owned(), networks.clone());
@@ -171,7 +195,7 @@ mod tests {
     #[test]
     fn the_first_free_network() {
         let check = |range: &str, used: &str, want: &str| {
-            let got = Range::parse(range).unwrap().free(used.split_whitespace());
+            let got = Range::parse(range, NodeMasks::default()).unwrap().free(used.split_whitespace());
             assert_eq!(got.as_deref().unwrap_or("none"), want, "{range} without {used}");
         };
         check("10.244.0.0/16", "", "10.244.0.0/24");
@@ -181,12 +205,25 @@ mod tests {
         check("10.244.7.0/24", "", "10.244.7.0/24");
         check("10.244.6.0/23", "10.244.6.0/24 10.244.7.0/24", "none");
         check("fd00:1::/56", "fd00:1::/64", "fd00:1:0:1::/64");
+        // Of a network that holds the whole range, nothing is left; of one inside it, the rest.
+        check("10.244.0.0/16", "10.0.0.0/8", "none");
+        check("10.244.0.0/16", "10.244.0.0/17", "10.244.128.0/24");
+    }
+
+    #[test]
+    fn nodes_get_as_much_as_they_should() {
+        let masks = NodeMasks { v4: 26, v6: 80 };
+        let first = |text| Range::parse(text, masks).map(|it| it.free(["10.244.0.0/26"].into_iter()));
+        assert_eq!(first("10.244.0.0/16").unwrap().as_deref(), Some("10.244.0.64/26"));
+        assert_eq!(first("fd00::/64").unwrap().as_deref(), Some("fd00::/80"));
+        assert!(first("10.0.0.0/27").is_err() && first("fd00::/56").is_err());
+        assert!(Range::parse("10.0.0.0/24", NodeMasks { v4: 33, v6: 64 }).is_err());
     }
 
     #[test]
     fn ranges_that_cannot_be_cut_are_named() {
         for text in ["10.0.0.0/25", "10.0.0.0", "fd00::/20", "x/16", "10.0.0.0/0"] {
-            assert!(Range::parse(text).unwrap_err().to_string().contains(text));
+            assert!(Range::parse(text, NodeMasks::default()).unwrap_err().to_string().contains(text));
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Starts every controller, and ends them together.
 
-use crate::node_ipam::Range;
+use crate::node_ipam::{NodeMasks, Range};
 use crate::shared::{Context, Shared};
 use crate::{
-    CidrError, deployment, endpoints, garbage, namespace, node_ipam, node_lifecycle, pod_gc, replicaset,
-    root_ca, service_account, taint_eviction,
+    CertificateAuthority, CidrError, bootstrap, certificates, deployment, endpoints, garbage, namespace,
+    node_ipam, node_lifecycle, pod_gc, replicaset, root_ca, service_account, taint_eviction,
 };
 use coracle_client::Calls;
 use jiff::Timestamp;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +19,12 @@ pub struct ControllersConfig {
     pub root_ca_pem: String,
     /// Where nodes get their pod networks from, such as `10.244.0.0/16`; none are given when empty.
     pub cluster_cidrs: Vec<String>,
+    /// Addresses of Services: no node gets these, should the two overlap.
+    pub service_cidrs: Vec<String>,
+    /// How much of the cluster's addresses a node gets.
+    pub node_masks: NodeMasks,
+    /// Signs what is approved; without it certificates are neither approved nor signed.
+    pub authority: Option<Arc<dyn CertificateAuthority>>,
 }
 
 impl ControllersConfig {
@@ -30,7 +37,7 @@ impl ControllersConfig {
     }
 
     fn ranges(&self) -> Result<Vec<Range>, CidrError> {
-        self.cluster_cidrs.iter().map(|text| Range::parse(text)).collect()
+        self.cluster_cidrs.iter().map(|text| Range::parse(text, self.node_masks)).collect()
     }
 }
 
@@ -57,7 +64,9 @@ pub async fn run(
         node_lifecycle::start(&context("node-controller"), &shared).await;
         match config.ranges() {
             Ok(ranges) if ranges.is_empty() => {}
-            Ok(ranges) => node_ipam::start(&context("node-controller"), &shared, ranges),
+            Ok(ranges) => {
+                node_ipam::start(&context("node-controller"), &shared, ranges, config.service_cidrs.clone())
+            }
             Err(err) => tracing::error!(error = %err, "nodes get no pod networks"),
         }
         taint_eviction::start(&context("node-controller"), &shared);
@@ -69,6 +78,16 @@ pub async fn run(
         garbage::start(&context("generic-garbage-collector"));
         namespace::start(&context("namespace-controller"), &shared);
         service_account::start(&context("service-account-controller"), &shared).await;
+        if let Some(authority) = config.authority {
+            let certificate = context("certificate-controller");
+            let requests = certificates::requests(&certificate).await;
+            certificates::start_approver(&certificate, &shared, &requests);
+            certificates::start_signer(&certificate, &requests, authority);
+            certificates::start_cleaner(&certificate, &requests);
+        }
+        let tokens = bootstrap::tokens(&context("token-cleaner")).await;
+        bootstrap::start_cleaner(&context("token-cleaner"), &tokens);
+        bootstrap::start_signer(&context("bootstrap-signer"), &tokens).await;
         if !config.root_ca_pem.is_empty() {
             root_ca::start(&context("root-ca-cert-publisher"), &shared, config.root_ca_pem).await;
         }

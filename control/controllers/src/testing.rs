@@ -28,8 +28,11 @@ impl Cluster {
     pub(crate) fn start_controllers(&mut self) {
         let (api, token) = (self.api.clone(), CancellationToken::new());
         self.token = token.clone();
-        let config =
-            ControllersConfig { root_ca_pem: "PEM".into(), cluster_cidrs: vec!["10.244.0.0/16".into()] };
+        let config = ControllersConfig {
+            root_ca_pem: "PEM".into(),
+            cluster_cidrs: vec!["10.244.0.0/16".into()],
+            ..ControllersConfig::default()
+        };
         self.running = Some(tokio::task::spawn(run(config, move |_| api.client(), token)));
     }
 

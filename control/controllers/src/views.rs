@@ -249,7 +249,14 @@ pub(crate) struct Taint {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct NodeStatus {
+    pub(crate) addresses: Vec<NodeAddress>,
     pub(crate) conditions: Vec<NodeCondition>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct NodeAddress {
+    pub(crate) address: String,
 }
 
 /// A node condition has a heartbeat where others have an update time.
