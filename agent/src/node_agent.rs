@@ -1,4 +1,4 @@
-//! One kubelet with its server and its housekeeping: what `coracle up` and the `kubelet` program both run.
+//! One kubelet with its server and its housekeeping: what `coracle` and the `kubelet` program both run.
 
 use std::sync::Arc;
 

@@ -15,6 +15,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Deadline of one look.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// Whose readiness is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every node's, as far as it can be seen from here.
+    Cluster,
+    /// This host's own node's.
+    ThisNode,
+}
+
 /// How a cluster is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -44,11 +53,16 @@ impl std::fmt::Display for State {
 }
 
 /// Looks until the cluster is Ready, its process has ended or `wait` is over. `tell` hears of each change.
-pub async fn wait_until_ready(layout: &Layout, wait: Duration, mut tell: impl FnMut(&State)) -> State {
+pub async fn wait_until_ready(
+    layout: &Layout,
+    scope: Scope,
+    wait: Duration,
+    mut tell: impl FnMut(&State),
+) -> State {
     let start = Instant::now();
     let mut last = None;
     loop {
-        let state = look(layout).await;
+        let state = look(layout, scope).await;
         if last.as_ref() != Some(&state) {
             tell(&state);
         }
@@ -62,11 +76,11 @@ pub async fn wait_until_ready(layout: &Layout, wait: Duration, mut tell: impl Fn
 }
 
 /// One look.
-pub async fn look(layout: &Layout) -> State {
+pub async fn look(layout: &Layout, scope: Scope) -> State {
     if process_ended(&layout.run().join("coracle.pid")) {
         return State::Ended;
     }
-    match tokio::time::timeout(LOOK, ask(layout)).await {
+    match tokio::time::timeout(LOOK, ask(layout, scope)).await {
         Err(_) => waiting("the API server does not answer in time"),
         Ok(Err(reason)) => State::Waiting { reason },
         Ok(Ok(seen)) => judge(&seen),
@@ -96,7 +110,7 @@ struct Seen {
     nodeless: bool,
 }
 
-async fn ask(layout: &Layout) -> Result<Seen, String> {
+async fn ask(layout: &Layout, scope: Scope) -> Result<Seen, String> {
     let started = std::fs::read(layout.settings()).ok();
     let started: Option<Started> = started.and_then(|it| serde_json::from_slice(&it).ok());
     let role = started.as_ref().map(|it| it.role).unwrap_or_default();
@@ -119,16 +133,21 @@ async fn ask(layout: &Layout) -> Result<Seen, String> {
         kube::Error::Api(status) => status.message,
         _ => "the API server does not answer yet".to_owned(),
     };
-    if let (Role::Agent, Some(started)) = (role, started) {
-        // A node sees itself.
-        let own = Api::<Node>::all(client).get_opt(&started.node.node_name).await.map_err(refused)?;
-        return Ok(Seen { nodes: own.into_iter().collect(), account: true, nodeless: false });
+    let all = Api::<Node>::all(client.clone());
+    let nodes = match started {
+        // An agent sees itself and no others.
+        Some(it) if role == Role::Agent || (scope == Scope::ThisNode && role == Role::Server) => {
+            all.get_opt(&it.node.node_name).await.map_err(refused)?.into_iter().collect()
+        }
+        _ => all.list(&ListParams::default()).await.map_err(refused)?.items,
+    };
+    if role == Role::Agent {
+        return Ok(Seen { nodes, account: true, nodeless: false });
     }
-    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(refused)?;
     let accounts = Api::<ServiceAccount>::namespaced(client, "default");
     let account = accounts.get_opt("default").await.map_err(refused)?;
     let nodeless = role == Role::ControlPlane;
-    Ok(Seen { nodes: nodes.items, account: account.is_some(), nodeless })
+    Ok(Seen { nodes, account: account.is_some(), nodeless })
 }
 
 fn judge(seen: &Seen) -> State {

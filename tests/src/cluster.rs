@@ -1,4 +1,4 @@
-//! A one-node cluster in a host of its own, brought up by `hack/up`.
+//! A cluster in a host of its own, brought up by `hack/up`; its further nodes are hosts within that host.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,8 +11,10 @@ use crate::kubectl::Kubectl;
 /// How to bring a cluster up.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Further options of `coracle up`.
+    /// Further options of `coracle server`.
     pub up: Vec<String>,
+    /// How many nodes; 0 is one, too.
+    pub nodes: u32,
     /// Files put below the data folder before the first start: path and content.
     pub files: Vec<(String, String)>,
     /// Further fields of the kubelet's configuration, as YAML.
@@ -93,6 +95,9 @@ impl Cluster {
             .arg(self.data_dir())
             .arg("--bin-dir")
             .arg(bin_dir());
+        if self.options.nodes > 1 {
+            command.args(["--nodes", &self.options.nodes.to_string()]);
+        }
         command.args(["--", "--cgroup-root", &self.cgroup, "--kubelet-config"]).arg(self.kubelet_config());
         command.args(&self.options.up);
         self.script(&command)
@@ -135,6 +140,23 @@ impl Cluster {
         &self.host
     }
 
+    /// The name of a further node, counted from 2.
+    pub fn node_name(&self, number: u32) -> String {
+        format!("{}-{number}", self.host.name())
+    }
+
+    /// The folder of a further node, counted from 2.
+    pub fn node_dir(&self, number: u32) -> PathBuf {
+        self.data_dir().join(format!("nodes/{number}"))
+    }
+
+    /// Runs a shell line on a further node; panics when it fails, and gives its standard output.
+    pub fn on_node(&self, number: u32, line: &str) -> String {
+        let pid = std::fs::read_to_string(self.node_dir(number).join("host.pid")).expect("the node's host");
+        let enter = "nsenter --net --mount --uts --ipc --pid";
+        self.host.sh(&format!("{enter} --target {} -- /bin/sh -c '{line}'", pid.trim()))
+    }
+
     /// The cgroup below which its pods' cgroups are.
     pub fn cgroup(&self) -> &str {
         &self.cgroup
@@ -175,10 +197,15 @@ impl Drop for Cluster {
             }
         }
         // With the host's processes gone, its cgroups are empty; they would be left when purge failed.
-        for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-            remove_cgroup(&controller.path().join(self.cgroup.trim_start_matches('/')));
+        let own = self.cgroup.trim_start_matches('/').to_owned();
+        for name in
+            (2..=self.options.nodes).map(|it| format!("{own}-{it}")).chain(std::iter::once(own.clone()))
+        {
+            for controller in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+                remove_cgroup(&controller.path().join(&name));
+            }
+            remove_cgroup(&Path::new("/sys/fs/cgroup").join(&name));
         }
-        remove_cgroup(&Path::new("/sys/fs/cgroup").join(self.cgroup.trim_start_matches('/')));
     }
 }
 

@@ -4,7 +4,7 @@
 //! the README says. Everything a test leaves behind dies with its host.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a harness fails its test by panicking")]
 
-mod cluster; // a one-node cluster in a host of its own
+mod cluster; // a cluster in a host of its own
 mod eventually; // waiting for a value, with a deadline
 mod host; // namespaces that make a host
 mod kubectl; // the real client

@@ -12,6 +12,7 @@ use coracle_agent::join::Invitation;
 use coracle_agent::layout::Layout;
 use coracle_agent::preflight::Needs;
 use coracle_agent::settings::{AgentArgs, ServerArgs, Settings, Started};
+use coracle_agent::status::Scope;
 use coracle_agent::{agent, down, logging, memory, preflight, server, started, status, tokens, why};
 
 /// Where a cluster's data is unless something else is said.
@@ -45,6 +46,9 @@ enum Verb {
     Status {
         #[command(flatten)]
         data: DataDir,
+        /// Look at this host's own node alone.
+        #[arg(long)]
+        this_node: bool,
         /// Wait so many seconds for it.
         #[arg(long, default_value_t = 0)]
         wait: u64,
@@ -67,10 +71,10 @@ enum Verb {
 #[derive(clap::Args)]
 struct Access {
     /// The cluster's data folder; by default what KUBECONFIG names, and without it /var/lib/coracle.
-    #[arg(long)]
+    #[arg(long, global = true)]
     data_dir: Option<PathBuf>,
     /// A kubeconfig; by default the administrator's in the data folder.
-    #[arg(long)]
+    #[arg(long, global = true)]
     kubeconfig: Option<PathBuf>,
 }
 
@@ -143,11 +147,13 @@ async fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Agent(args) => join(*args).await.map(|()| ExitCode::SUCCESS),
         Verb::Token { access, verb } => token(&access.kubeconfig(), verb).await.map(|()| ExitCode::SUCCESS),
         Verb::Check(args) => check(args.resolve()?).await,
-        Verb::Status { data, wait } => {
+        Verb::Status { data, this_node, wait } => {
             let layout = Layout::new(data.data_dir);
-            let state =
-                status::wait_until_ready(&layout, Duration::from_secs(wait), |state| println!("{state}"))
-                    .await;
+            let scope = if this_node { Scope::ThisNode } else { Scope::Cluster };
+            let state = status::wait_until_ready(&layout, scope, Duration::from_secs(wait), |state| {
+                println!("{state}")
+            })
+            .await;
             let ready = matches!(state, status::State::Ready { .. });
             Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -189,10 +195,12 @@ async fn check(settings: Settings) -> Result<ExitCode> {
 async fn join(args: AgentArgs) -> Result<()> {
     let token = match (&args.token, &args.token_file) {
         (Some(token), _) => Some(token.clone()),
-        (None, Some(file)) => {
-            let text = std::fs::read_to_string(file);
-            Some(text.with_context(|| format!("read {}", file.display()))?.trim().to_owned())
-        }
+        (None, Some(file)) => match std::fs::read_to_string(file) {
+            Ok(text) => Some(text.trim().to_owned()),
+            // A node that has joined needs none, and whoever gave it may have taken it away since.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("read {}", file.display())),
+        },
         (None, None) => None,
     };
     let invitation = Invitation::checked(&args.server, token.as_deref(), args.ca_hash.as_deref())?;
