@@ -133,6 +133,7 @@ impl ControlPlane {
             cluster_cidrs: config.pod_cidrs.clone(),
             service_cidrs: vec![config.service_cidr.clone()],
             node_masks: config.node_masks,
+            server_addresses: vec![config.advertise],
             authority: Some(Arc::new(Authority(Arc::clone(&self.pki)))),
         };
         let (api, stop) = (Arc::clone(&self.api), token.clone());

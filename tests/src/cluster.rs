@@ -130,6 +130,11 @@ impl Cluster {
         self.script(Command::new(bin_dir().join("coracle")).args(arguments))
     }
 
+    /// A program under test.
+    pub fn program(&self, name: &str) -> PathBuf {
+        bin_dir().join(name)
+    }
+
     /// The cluster's data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("c")

@@ -81,6 +81,22 @@ fn a_node_goes_and_comes_back(cluster: &Cluster, kubectl: &Kubectl, node: &str) 
     kubectl.ok("wait --for=condition=Ready pod/c --timeout=60s");
 }
 
+#[test]
+fn a_control_plane_alone_has_its_nodes_elsewhere() {
+    let up = vec!["--no-node".to_owned()];
+    let cluster = Cluster::start_with(Options { nodes: 2, up, ..Options::default() });
+    let (kubectl, node) = (cluster.kubectl(), cluster.node_name(2));
+    assert_eq!(kubectl.ok("get nodes -o name").trim(), format!("node/{node}"));
+    kubectl.ok(&format!("run a --image={}", Cluster::demo_image()));
+    kubectl.ok("wait --for=condition=Ready pod/a --timeout=60s");
+    assert_eq!(kubectl.field("pod/a", "{.spec.nodeName}"), node);
+    assert_eq!(kubectl.ok("exec a -- hostname").trim(), "a");
+    // The agent answers for itself when it is asked there.
+    let program = cluster.program("coracle");
+    let status = format!("{} status --data-dir {}", program.display(), cluster.node_dir(2).display());
+    assert_eq!(cluster.on_node(2, &status).trim(), format!("node {node} is Ready"));
+}
+
 /// `coracle agent` beside the server, with ports of its own: it must not get as far as using them.
 fn agent(cluster: &Cluster, server: &str, more: &[&str]) -> String {
     let data = cluster.data_dir();
@@ -112,6 +128,10 @@ fn what_cannot_join_is_told_why() {
     let id = secret.split_once('.').unwrap().0;
     let list = token(&["list"]);
     assert!(list.contains(id) && list.contains("for a test") && !list.contains(secret), "{list}");
+
+    // By this a machine sees that its clock is off.
+    let head = cluster.host().sh("curl -skD - -o /dev/null https://127.0.0.1:6443/version");
+    assert!(head.contains("date: "), "{head}");
 
     let server = "https://127.0.0.1:6443";
     let wrong = format!("{mark}::{id}.0000000000000000");

@@ -93,6 +93,15 @@ impl Range {
     }
 }
 
+/// Whether an address lies in a network.
+pub(crate) fn within(text: &str, address: IpAddr) -> bool {
+    let Some((base, prefix)) = network(text) else { return false };
+    let bits = if base.is_ipv4() { 32 } else { 128 };
+    let shift = u32::from(bits - prefix);
+    base.is_ipv4() == address.is_ipv4()
+        && number(base).checked_shr(shift) == number(address).checked_shr(shift)
+}
+
 fn network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, prefix) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
@@ -208,6 +217,19 @@ mod tests {
         // Of a network that holds the whole range, nothing is left; of one inside it, the rest.
         check("10.244.0.0/16", "10.0.0.0/8", "none");
         check("10.244.0.0/16", "10.244.0.0/17", "10.244.128.0/24");
+    }
+
+    #[test]
+    fn what_lies_in_a_network() {
+        let check = |text: &str, address: &str, want: bool| {
+            assert_eq!(within(text, address.parse().unwrap()), want, "{address} in {text}");
+        };
+        check("10.96.0.0/16", "10.96.0.1", true);
+        check("10.96.0.0/16", "10.97.0.1", false);
+        check("10.96.0.7/32", "10.96.0.7", true);
+        check("fd00::/64", "fd00::1", true);
+        check("fd00::/64", "fd00:0:0:1::1", false);
+        check("fd00::/64", "10.96.0.1", false);
     }
 
     #[test]

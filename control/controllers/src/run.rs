@@ -8,6 +8,7 @@ use crate::{
 };
 use coracle_client::Calls;
 use jiff::Timestamp;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +24,8 @@ pub struct ControllersConfig {
     pub service_cidrs: Vec<String>,
     /// How much of the cluster's addresses a node gets.
     pub node_masks: NodeMasks,
+    /// Where the API server answers: no node gets a certificate for it.
+    pub server_addresses: Vec<IpAddr>,
     /// Signs what is approved; without it certificates are neither approved nor signed.
     pub authority: Option<Arc<dyn CertificateAuthority>>,
 }
@@ -81,7 +84,11 @@ pub async fn run(
         if let Some(authority) = config.authority {
             let certificate = context("certificate-controller");
             let requests = certificates::requests(&certificate).await;
-            certificates::start_approver(&certificate, &shared, &requests);
+            let reserved = certificates::Reserved {
+                service_cidrs: config.service_cidrs,
+                addresses: config.server_addresses,
+            };
+            certificates::start_approver(&certificate, &shared, &requests, reserved);
             certificates::start_signer(&certificate, &requests, authority);
             certificates::start_cleaner(&certificate, &requests);
         }

@@ -4,6 +4,7 @@
 use super::REQUESTS;
 use super::request::{Asked, KUBELET_CLIENT, KUBELET_SERVING, check};
 use super::views::Csr;
+use crate::node_ipam::within;
 use crate::run::now;
 use crate::shared::{Context, Shared};
 use crate::views::Node;
@@ -29,11 +30,38 @@ enum Plan {
     Ask(Vec<&'static str>),
     /// A serving certificate that may be had.
     Approve,
+    /// A serving certificate of a node that has not registered yet.
+    Wait,
     /// A serving certificate for what is not the node's, as far as is known.
-    Wait(String),
+    Withhold(String),
 }
 
-fn plan(csr: &Csr, nodes: &[Arc<Node>]) -> Plan {
+/// What is the cluster's own and never a node's: who has a certificate for it could pass for the API server.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reserved {
+    /// Addresses of Services.
+    pub(crate) service_cidrs: Vec<String>,
+    /// Where the API server answers.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+impl Reserved {
+    fn holds_address(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+            || address.is_unspecified()
+            || address.is_multicast()
+            || self.addresses.contains(&address)
+            || self.service_cidrs.iter().any(|it| within(it, address))
+    }
+
+    fn holds_name(name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        let first = name.split('.').next().unwrap_or_default();
+        ["kubernetes", "localhost"].contains(&first) || name.split('.').any(|it| it == "svc")
+    }
+}
+
+fn plan(csr: &Csr, nodes: &[Arc<Node>], reserved: &Reserved) -> Plan {
     if csr.condition("Approved").or_else(|| csr.condition("Denied")).is_some() || csr.is_issued() {
         return Plan::Leave;
     }
@@ -46,20 +74,28 @@ fn plan(csr: &Csr, nodes: &[Arc<Node>]) -> Plan {
         KUBELET_CLIENT if own => Plan::Ask(vec!["selfnodeclient", "nodeclient"]),
         KUBELET_CLIENT => Plan::Ask(vec!["nodeclient"]),
         KUBELET_SERVING if own && csr.spec.groups.iter().any(|it| it == "system:nodes") => {
-            match foreign(&asked, nodes) {
+            match foreign(&asked, nodes, reserved) {
                 None => Plan::Approve,
-                Some(why) => Plan::Wait(why),
+                Some(Foreign::NoNode) => Plan::Wait,
+                Some(Foreign::NotItsOwn(why)) => Plan::Withhold(why),
             }
         }
         _ => Plan::Leave,
     }
 }
 
+/// Why a serving certificate is not approved.
+enum Foreign {
+    NoNode,
+    NotItsOwn(String),
+}
+
 /// A name or address in the request that is not the node's alone.
-fn foreign(asked: &Asked, nodes: &[Arc<Node>]) -> Option<String> {
+fn foreign(asked: &Asked, nodes: &[Arc<Node>], reserved: &Reserved) -> Option<Foreign> {
+    let not_its_own = |why: String| Some(Foreign::NotItsOwn(why));
     let name = asked.node().unwrap_or_default();
     let Some(node) = nodes.iter().find(|it| it.metadata.name == name) else {
-        return Some(format!("there is no node {name} yet"));
+        return Some(Foreign::NoNode);
     };
     let has = |node: &Node, address: &str| {
         let same = |it: &str| match (it.parse::<IpAddr>(), address.parse::<IpAddr>()) {
@@ -68,14 +104,20 @@ fn foreign(asked: &Asked, nodes: &[Arc<Node>]) -> Option<String> {
         };
         node.metadata.name == address || node.status.addresses.iter().any(|it| same(&it.address))
     };
+    if let Some(name) = asked.names.iter().find(|it| Reserved::holds_name(it)) {
+        return not_its_own(format!("{name} is a name of the cluster's own"));
+    }
+    if let Some(address) = asked.addresses.iter().find(|it| reserved.holds_address(**it)) {
+        return not_its_own(format!("{address} is an address of the cluster's own"));
+    }
     let addresses = asked.addresses.iter().map(IpAddr::to_string);
     for wanted in asked.names.iter().cloned().chain(addresses) {
         if !has(node, &wanted) {
-            return Some(format!("{wanted} is no address of node {name}"));
+            return not_its_own(format!("{wanted} is no address of node {name}"));
         }
         // A node says itself where it is: none may have the place of another.
         if let Some(other) = nodes.iter().find(|it| it.metadata.name != name && has(it, &wanted)) {
-            return Some(format!("{wanted} is an address of node {} too", other.metadata.name));
+            return not_its_own(format!("{wanted} is an address of node {} too", other.metadata.name));
         }
     }
     None
@@ -85,10 +127,11 @@ struct Approver {
     calls: Calls,
     requests: Store<Csr>,
     nodes: Store<Node>,
+    reserved: Reserved,
 }
 
 /// Starts the controller.
-pub(crate) fn start(context: &Context, shared: &Shared, requests: &Informer<Csr>) {
+pub(crate) fn start(context: &Context, shared: &Shared, requests: &Informer<Csr>, reserved: Reserved) {
     let queue = Arc::new(WorkQueue::new());
     let for_requests = Arc::clone(&queue);
     requests.on_change(move |change| {
@@ -108,8 +151,12 @@ pub(crate) fn start(context: &Context, shared: &Shared, requests: &Informer<Csr>
             }
         }
     });
-    let controller =
-        Approver { calls: context.calls.clone(), requests: requests.store(), nodes: shared.nodes.store() };
+    let controller = Approver {
+        calls: context.calls.clone(),
+        requests: requests.store(),
+        nodes: shared.nodes.store(),
+        reserved,
+    };
     work::start(controller, &queue, 1, &context.tracker, &context.token);
 }
 
@@ -130,14 +177,16 @@ impl Reconcile for Approver {
 
     async fn reconcile(&self, key: &Key) -> Result<Requeue, CallError> {
         let Some(csr) = self.requests.get(key) else { return Ok(Requeue::Done) };
-        match plan(&csr, &self.nodes.list()) {
+        match plan(&csr, &self.nodes.list(), &self.reserved) {
             Plan::Leave => Ok(Requeue::Done),
             Plan::Approve => {
                 self.approve(&csr, "Auto approving kubelet serving certificate for the node's own addresses.")
                     .await
             }
-            Plan::Wait(why) => {
-                tracing::debug!(csr = %key.name, why, "serving certificate not approved yet");
+            Plan::Wait => Ok(Requeue::Done),
+            Plan::Withhold(why) => {
+                tracing::warn!(csr = %key.name, user = %csr.spec.username, why,
+                    "serving certificate not approved");
                 Ok(Requeue::Done)
             }
             Plan::Ask(rights) => {
@@ -205,25 +254,43 @@ mod tests {
     fn client_certificates_depend_on_who_asks() {
         let usages = ["digital signature", "client auth"];
         let asked = request("system:nodes", "system:node:n1", &[]);
-        let of = |user: &str| plan(&csr(KUBELET_CLIENT, &usages, &asked, user), &[]);
+        let of = |user: &str| plan(&csr(KUBELET_CLIENT, &usages, &asked, user), &[], &Reserved::default());
         assert_eq!(of("system:node:n1"), Plan::Ask(vec!["selfnodeclient", "nodeclient"]));
         assert_eq!(of("system:node:n2"), Plan::Ask(vec!["nodeclient"]));
         assert_eq!(of("system:bootstrap:abcdef"), Plan::Ask(vec!["nodeclient"]));
         let other = csr("kubernetes.io/kube-apiserver-client", &usages, &asked, "system:node:n1");
-        assert_eq!(plan(&other, &[]), Plan::Leave);
+        assert_eq!(plan(&other, &[], &Reserved::default()), Plan::Leave);
         let mut decided = csr(KUBELET_CLIENT, &usages, &asked, "system:node:n1");
         decided.status.conditions =
             vec![crate::views::Condition { kind: "Denied".into(), ..Default::default() }];
-        assert_eq!(plan(&decided, &[]), Plan::Leave);
+        assert_eq!(plan(&decided, &[], &Reserved::default()), Plan::Leave);
     }
 
     #[test]
     fn serving_certificates_are_for_the_nodes_own_addresses() {
         let usages = ["digital signature", "server auth"];
-        let nodes = [node("n1", &["10.0.0.1", "FD00::1", "10.0.0.9"]), node("n2", &["10.0.0.2", "10.0.0.9"])];
+        let nodes = [
+            node(
+                "n1",
+                &[
+                    "10.0.0.1",
+                    "FD00::1",
+                    "10.0.0.9",
+                    "10.0.0.3",
+                    "10.96.0.1",
+                    "127.0.0.1",
+                    "kubernetes.default.svc",
+                ],
+            ),
+            node("n2", &["10.0.0.2", "10.0.0.9"]),
+        ];
+        let reserved = Reserved {
+            service_cidrs: vec!["10.96.0.0/16".into()],
+            addresses: vec!["10.0.0.3".parse().unwrap()],
+        };
         let of = |names: &[&str], user: &str| {
             let asked = request("system:nodes", "system:node:n1", names);
-            plan(&csr(KUBELET_SERVING, &usages, &asked, user), &nodes)
+            plan(&csr(KUBELET_SERVING, &usages, &asked, user), &nodes, &reserved)
         };
         let me = "system:node:n1";
         assert_eq!(of(&["n1", "10.0.0.1", "fd00::1"], me), Plan::Approve);
@@ -232,11 +299,16 @@ mod tests {
             (["n1", "10.0.0.2"], "10.0.0.2 is no address of node n1"),
             (["n2", "10.0.0.1"], "n2 is no address of node n1"),
             (["n1", "10.0.0.9"], "10.0.0.9 is an address of node n2 too"),
+            // A node may say that it is the API server; it does not become it.
+            (["n1", "10.0.0.3"], "10.0.0.3 is an address of the cluster's own"),
+            (["n1", "10.96.0.1"], "10.96.0.1 is an address of the cluster's own"),
+            (["n1", "127.0.0.1"], "127.0.0.1 is an address of the cluster's own"),
+            (["n1", "kubernetes.default.svc"], "kubernetes.default.svc is a name of the cluster's own"),
         ] {
-            assert_eq!(of(&names, me), Plan::Wait(why.to_owned()));
+            assert_eq!(of(&names, me), Plan::Withhold(why.to_owned()));
         }
         let asked = request("system:nodes", "system:node:n3", &["n3"]);
         let unknown = csr(KUBELET_SERVING, &usages, &asked, "system:node:n3");
-        assert_eq!(plan(&unknown, &nodes), Plan::Wait("there is no node n3 yet".to_owned()));
+        assert_eq!(plan(&unknown, &nodes, &reserved), Plan::Wait);
     }
 }

@@ -6,6 +6,7 @@ mod request; // what a request asks for, and what each signer signs
 mod sign; // approved requests get their certificates
 mod views; // the fields that are read
 
+pub(crate) use approve::Reserved;
 pub(crate) use approve::start as start_approver;
 pub(crate) use clean::start as start_cleaner;
 pub(crate) use sign::start as start_signer;
