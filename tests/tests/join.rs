@@ -173,3 +173,21 @@ fn what_cannot_join_is_told_why() {
         if left.contains("aaaaaa") { Err(left) } else { Ok(()) }
     });
 }
+
+#[test]
+fn nodes_have_networks_of_both_families() {
+    let up = ["--pod-cidr", "10.244.0.0/16,fd00:10:244::/56", "--node-cidr-mask-size-ipv4", "26"];
+    let up = up.map(str::to_owned).to_vec();
+    let cluster = Cluster::start_with(Options { nodes: 2, up, ..Options::default() });
+    let kubectl = cluster.kubectl();
+    let networks = |node: &str| kubectl.field(&format!("node/{node}"), "{.spec.podCIDRs[*]}");
+    let of = [networks(cluster.host().name()), networks(&cluster.node_name(2))];
+    let both =
+        |text: &String| text.split(' ').filter(|it| it.ends_with("/26") || it.ends_with("::/64")).count();
+    assert!(of[0] != of[1] && of.iter().all(|it| both(it) == 2), "{of:?}");
+    run_pod(&kubectl, "a", &cluster.node_name(2));
+    kubectl.ok("wait --for=condition=Ready pod/a --timeout=60s");
+    let addresses = kubectl.field("pod/a", "{.status.podIPs[*].ip}");
+    let (v4, v6) = addresses.split_once(' ').unwrap_or_default();
+    assert!(v4.starts_with("10.244.0.") && v6.starts_with("fd00:10:244:"), "{addresses}");
+}
