@@ -56,6 +56,17 @@ fn the_server_may_die(cluster: &Cluster, kubectl: &Kubectl) {
     let id = || kubectl.field("pod/b", "{.status.containerStatuses[0].containerID}");
     let before = id();
     cluster.kill();
+    // Not even an agent that starts anew meanwhile does.
+    let folder = cluster.node_dir(2).display().to_string();
+    let script = "cd $1/run; pid=$(cat coracle.pid); mapfile -d '' -t all </proc/$pid/cmdline; kill -9 $pid
+        until flock -n lock true; do sleep 0.05; done
+        setsid nohup ${all[@]} >>../log/coracle.log 2>&1 </dev/null & echo $! >coracle.pid";
+    std::fs::write(format!("{folder}/run/again"), script).unwrap();
+    cluster.on_node(2, &format!("bash {folder}/run/again {folder}"));
+    eventually("the agent is up without the server", || {
+        let log = std::fs::read_to_string(format!("{folder}/log/coracle.log")).unwrap_or_default();
+        if log.matches("node is up").count() == 2 { Ok(()) } else { Err(log) }
+    });
     let (success, text) = cluster.up();
     assert!(success, "{text}");
     assert_eq!(id(), before);

@@ -94,7 +94,9 @@ enum Foreign {
 fn foreign(asked: &Asked, nodes: &[Arc<Node>], reserved: &Reserved) -> Option<Foreign> {
     let not_its_own = |why: String| Some(Foreign::NotItsOwn(why));
     let name = asked.node().unwrap_or_default();
-    let Some(node) = nodes.iter().find(|it| it.metadata.name == name) else {
+    // Its addresses come a moment after the node.
+    let known = |it: &&Arc<Node>| it.metadata.name == name && !it.status.addresses.is_empty();
+    let Some(node) = nodes.iter().find(known) else {
         return Some(Foreign::NoNode);
     };
     let has = |node: &Node, address: &str| {
