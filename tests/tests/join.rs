@@ -61,7 +61,7 @@ fn the_server_may_die(cluster: &Cluster, kubectl: &Kubectl) {
     let script = "cd $1/run; pid=$(cat coracle.pid); mapfile -d '' -t all </proc/$pid/cmdline; kill -9 $pid
         until flock -n lock true; do sleep 0.05; done
         setsid nohup ${all[@]} >>../log/coracle.log 2>&1 </dev/null & echo $! >coracle.pid";
-    std::fs::write(format!("{folder}/run/again"), script).unwrap();
+    std::fs::write(format!("{folder}/run/again"), script).expect("write a file");
     cluster.on_node(2, &format!("bash {folder}/run/again {folder}"));
     eventually("the agent is up without the server", || {
         let log = std::fs::read_to_string(format!("{folder}/log/coracle.log")).unwrap_or_default();
