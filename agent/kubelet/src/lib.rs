@@ -4,6 +4,7 @@
 
 pub mod certificate; // the node's certificates: asked for, kept, renewed
 pub mod cgroup; // the kubepods tree: made, filled in, removed, read
+mod clock; // what time it is
 pub mod config; // KubeletConfiguration and flags, resolved into small structs
 pub mod dbus; // calls to systemd and logind
 pub mod dns; // a pod's resolver configuration

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::state::{Container, Life, container_status};
-use super::{FakeRuntime, Refusal};
+use super::{FakeRuntime, Refusal, reserved};
 use crate::error::CriError;
 use crate::proto as v1;
 use crate::proto::ContainerEventType as Event;
@@ -30,11 +30,12 @@ impl Containers for FakeRuntime {
                 return Err(Refusal::not_found("image", &image));
             }
             let same = |it: &Container| it.sandbox == sandbox && it.config.metadata == config.metadata;
-            if state.containers.values().any(same) {
-                let name = format!("{}_{}", metadata.name, metadata.attempt);
-                return Err(Refusal::unknown(format!(
-                    "failed to reserve container name {name:?}: name is reserved"
-                )));
+            if let Some((holder, _)) = state.containers.iter().find(|(_, it)| same(it)) {
+                return Err(reserved(
+                    "container",
+                    &format!("{}_{}", metadata.name, metadata.attempt),
+                    holder,
+                ));
             }
             let id = state.new_id();
             let script = state.scripts.get(&metadata.name).cloned().unwrap_or_default();

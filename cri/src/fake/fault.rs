@@ -15,4 +15,8 @@ pub enum Fault {
     LoseAnswer,
     /// Done twice, as by a retry on the way; the caller sees the second answer.
     Twice,
+    /// Done, but no answer comes until the runtime restarts.
+    NoAnswer,
+    /// Done; then the daemon dies. Calls under way and event streams break off, and nobody answers for so long.
+    Crash(Duration),
 }

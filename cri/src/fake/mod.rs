@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::error::CriError;
 use crate::proto as v1;
@@ -37,6 +38,8 @@ pub struct FakeConfig {
     pub events: bool,
     /// Whether `RuntimeConfig` is known.
     pub runtime_config: bool,
+    /// As a client of a real one gives up: no answer within this is [`CriError::TimedOut`]. Pulls have no deadline.
+    pub deadline: Option<Duration>,
     /// The reported name and version.
     pub version: (String, String),
 }
@@ -48,6 +51,7 @@ impl Default for FakeConfig {
             pull_time: Duration::ZERO,
             events: true,
             runtime_config: true,
+            deadline: None,
             version: ("fake".to_owned(), "1.0.0".to_owned()),
         }
     }
@@ -79,8 +83,26 @@ struct Shared {
 #[derive(Default)]
 struct Faults {
     queued: HashMap<&'static str, Vec<Fault>>,
+    /// So many calls to go.
+    planned: Option<(usize, Fault)>,
+    met: usize,
     calls: Vec<String>,
     generation: u64,
+    /// The daemon is away until then.
+    away_until: Option<Instant>,
+}
+
+impl Faults {
+    /// What this call meets.
+    fn next(&mut self, call: &str) -> Option<Fault> {
+        match &mut self.planned {
+            Some((0, _)) => return self.planned.take().map(|it| it.1),
+            Some((left, _)) => *left -= 1,
+            None => {}
+        }
+        let queue = self.queued.get_mut(call).filter(|queue| !queue.is_empty())?;
+        Some(queue.remove(0))
+    }
 }
 
 /// How many calls are remembered.
@@ -124,9 +146,22 @@ impl FakeRuntime {
         self.faults().queued.entry(call).or_default().extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Forgets faults not yet met.
+    /// The call after so many more, whichever it is, meets the fault.
+    pub fn inject_after(&self, calls: usize, fault: Fault) {
+        self.faults().planned = Some((calls, fault));
+    }
+
+    /// Forgets faults not yet met, and answers again.
     pub fn heal(&self) {
-        self.faults().queued.clear();
+        let mut faults = self.faults();
+        faults.queued.clear();
+        faults.planned = None;
+        faults.away_until = None;
+    }
+
+    /// How many calls met a fault so far.
+    pub fn met(&self) -> usize {
+        self.faults().met
     }
 
     /// The calls so far, oldest first, as `StartContainer c1`.
@@ -176,8 +211,23 @@ impl FakeRuntime {
         self.shared.faults.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Runs one call: remembers it, meets its fault, settles exits that are due, does the work.
+    /// Runs one call, as long as a client would wait for it.
     async fn call<T>(
+        &self,
+        name: &'static str,
+        object: &str,
+        work: impl Fn(&mut State) -> Result<T, Refusal>,
+    ) -> Result<T, CriError> {
+        let answer = self.answer(name, object, work);
+        let Some(after) = self.shared.config.deadline.filter(|_| name != "PullImage") else {
+            return answer.await;
+        };
+        let late = || CriError::TimedOut { call: name, object: object.to_owned(), after };
+        tokio::time::timeout(after, answer).await.unwrap_or_else(|_elapsed| Err(late()))
+    }
+
+    /// Remembers the call, meets its fault, settles exits that are due, does the work.
+    async fn answer<T>(
         &self,
         name: &'static str,
         object: &str,
@@ -185,12 +235,17 @@ impl FakeRuntime {
     ) -> Result<T, CriError> {
         let (fault, generation) = {
             let mut faults = self.faults();
+            if faults.away_until.is_some_and(|it| Instant::now() < it) {
+                let message = "connection refused".to_owned();
+                return Err(CriError::Unreachable { endpoint: "fake".to_owned(), message });
+            }
             if faults.calls.len() == CALLS {
                 faults.calls.remove(0);
             }
             faults.calls.push(format!("{name} {object}").trim_end().to_owned());
-            let queue = faults.queued.get_mut(name).filter(|queue| !queue.is_empty());
-            (queue.map(|queue| queue.remove(0)), faults.generation)
+            let fault = faults.next(name);
+            faults.met += usize::from(fault.is_some());
+            (fault, faults.generation)
         };
         let refuse = |refusal: Refusal| CriError::Refused {
             call: name,
@@ -212,6 +267,17 @@ impl FakeRuntime {
             Some(Fault::LoseAnswer) => {
                 // What it did stands; the caller cannot know.
                 drop(self.work(&work));
+                return Err(broken());
+            }
+            Some(Fault::NoAnswer) => {
+                drop(self.work(&work));
+                self.while_up(generation, std::future::pending::<()>()).await;
+                return Err(broken());
+            }
+            Some(Fault::Crash(away)) => {
+                drop(self.work(&work));
+                self.faults().away_until = Some(Instant::now() + away);
+                self.restart(Restart::Daemon);
                 return Err(broken());
             }
             Some(Fault::Twice) => drop(self.work(&work)),
@@ -258,4 +324,11 @@ impl Refusal {
     fn unknown(message: impl Into<String>) -> Self {
         Self(tonic::Code::Unknown, message.into())
     }
+}
+
+/// A name that another one has.
+fn reserved(what: &str, name: &str, holder: &str) -> Refusal {
+    Refusal::unknown(format!(
+        "failed to reserve {what} name {name:?}: name {name:?} is reserved for {holder:?}"
+    ))
 }

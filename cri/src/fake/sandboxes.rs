@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::state::{Sandbox, holds, namespaces, sandbox_state};
-use super::{FakeRuntime, Refusal};
+use super::{FakeRuntime, reserved};
 use crate::error::CriError;
 use crate::proto as v1;
 use crate::runtime::Sandboxes;
@@ -52,10 +52,9 @@ impl Sandboxes for FakeRuntime {
         let name =
             config.metadata.as_ref().map(|it| format!("{}/{}", it.namespace, it.name)).unwrap_or_default();
         self.call("RunPodSandbox", &name, |state| {
-            if state.sandboxes.values().any(|it| it.config.metadata == config.metadata) {
-                return Err(Refusal::unknown(format!(
-                    "failed to reserve sandbox name {name:?}: name is reserved"
-                )));
+            let same = |it: &Sandbox| it.config.metadata == config.metadata;
+            if let Some((holder, _)) = state.sandboxes.iter().find(|(_, it)| same(it)) {
+                return Err(reserved("sandbox", &name, holder));
             }
             let id = state.new_id();
             let on_host = namespaces(&config).is_some_and(|it| it.network() == v1::NamespaceMode::Node);

@@ -41,15 +41,20 @@ async fn look_again_and_again(deps: &RelistDeps) {
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         timer.tick().await;
-        let began = Instant::now();
-        match everything(&deps.runtime).await {
-            Ok(pods) => {
-                deps.metrics.relisted(began.elapsed());
-                compare(&deps.roster, &pods);
-                deps.roster.adopt_orphans(pods);
-            }
-            Err(err) => tracing::warn!(error = %err, "cannot look at the runtime's pods"),
+        look(deps).await;
+    }
+}
+
+/// One look at everything.
+async fn look(deps: &RelistDeps) {
+    let began = Instant::now();
+    match everything(&deps.runtime).await {
+        Ok(pods) => {
+            deps.metrics.relisted(began.elapsed());
+            compare(&deps.roster, &pods);
+            deps.roster.adopt_orphans(pods);
         }
+        Err(err) => tracing::warn!(error = %err, "cannot look at the runtime's pods"),
     }
 }
 
@@ -76,6 +81,7 @@ async fn listen(deps: &RelistDeps) {
                 continue;
             }
         };
+        look(deps).await; // what happened while nobody told
         let mut by_container: HashMap<String, String> = HashMap::new();
         while let Some(Ok(event)) = events.next().await {
             let named = event.pod_sandbox_status.as_ref().and_then(|it| it.metadata.as_ref());

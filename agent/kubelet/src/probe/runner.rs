@@ -125,7 +125,7 @@ impl Patient {
     async fn watch(self) {
         let period = pod::probe_seconds(self.probe.period_seconds, 10);
         let delay = pod::probe_seconds(self.probe.initial_delay_seconds, 0);
-        let age = self.started_at.map_or(Duration::ZERO, |it| pod::since(Timestamp::now(), it));
+        let age = self.started_at.map_or(Duration::ZERO, |it| pod::since(crate::clock::now(), it));
         tokio::time::sleep(delay.saturating_sub(age)).await;
         let mut timer = tokio::time::interval(period);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

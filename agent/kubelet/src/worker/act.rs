@@ -3,10 +3,11 @@
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use coracle_cri::{CriError, RuntimeHandle, proto as v1};
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use tokio::time::Instant;
 
 use super::action::{Action, Cause};
 use super::api::{ApiError, PodApi};

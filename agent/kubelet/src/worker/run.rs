@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{Context, Hand, Tools};
@@ -21,6 +22,7 @@ use super::report::{News, Problem, Report};
 use super::resize::{self, Pending};
 use super::roster::{Entry, Published};
 use super::statuses::StatusKeeper;
+use crate::clock;
 use crate::events::Severity;
 use crate::image::is_pull_failure;
 use crate::observe::{ContainerSeen, ExitWatch, Observed};
@@ -141,7 +143,7 @@ impl Worker {
         let wake = self.entry.inbox.wake();
         loop {
             self.read_mail();
-            let now = Timestamp::now();
+            let now = clock::now();
             self.note_given();
             self.look_if_due(now);
             self.decide_ending(now);
@@ -558,7 +560,7 @@ impl Worker {
             self.ran = true;
             let since_seen = self.first_seen.elapsed();
             let created = self.pod.metadata.creation_timestamp.as_ref().map(|it| it.0);
-            let age = created.map_or(since_seen, |it| pod::since(Timestamp::now(), it));
+            let age = created.map_or(since_seen, |it| pod::since(clock::now(), it));
             self.common.tools.metrics.pod_started(since_seen, age.saturating_sub(self.pulled_for));
         }
     }
@@ -628,7 +630,7 @@ impl Worker {
     }
 
     fn learn(&mut self, news: News) {
-        let now = Timestamp::now();
+        let now = clock::now();
         let memory = &mut self.memory;
         match news {
             News::Container(seen) => self.seen.put_container(*seen),

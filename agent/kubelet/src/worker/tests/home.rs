@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use coracle_cri::proto as v1;
@@ -208,12 +209,19 @@ pub(crate) struct Bench {
     pub home: Arc<PlainHome>,
     pub api: Arc<MemoryApi>,
     pub heard: Arc<Heard>,
+    /// How long is waited for what must come.
+    pub patience: Duration,
 }
 
 impl Bench {
     /// A roster over this runtime, its sources synced.
     pub fn roster(runtime: coracle_cri::RuntimeHandle) -> (Self, Arc<crate::worker::Roster>) {
-        let bench = Self { home: Arc::default(), api: Arc::default(), heard: Arc::default() };
+        let bench = Self {
+            home: Arc::default(),
+            api: Arc::default(),
+            heard: Arc::default(),
+            patience: Duration::from_secs(20),
+        };
         let roster = bench.again(runtime, std::collections::BTreeMap::new());
         (bench, roster)
     }
@@ -258,7 +266,7 @@ impl Bench {
             tools,
             node_ips: vec!["192.0.2.1".into()],
             runtime_name: "fake".into(),
-            max_backoff: std::time::Duration::from_secs(300),
+            max_backoff: Duration::from_secs(300),
         };
         crate::worker::Roster::new(common, found, tokio_util::sync::CancellationToken::new())
     }
@@ -289,9 +297,10 @@ impl Bench {
                 changed.await;
             }
         };
-        if tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.is_err() {
+        if tokio::time::timeout(self.patience, waiting).await.is_err() {
             panic!(
-                "{what}: not within 20 s; pod {:?}; events {:?}",
+                "{what}: not within {:?}; pod {:?}; events {:?}",
+                self.patience,
                 self.get(uid),
                 self.heard.0.lock().unwrap()
             );

@@ -1,97 +1,15 @@
-//! The task over the fake runtime: its way, its faults, its restart.
+//! The task over the fake runtime: its way and its restart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use coracle_cri::fake::{FakeConfig, FakeRuntime, Fault, Restart, Run, Script};
-use coracle_cri::{Code, RuntimeHandle};
+use coracle_cri::fake::{Restart, Run, Script};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tokio_util::sync::CancellationToken;
 
-use super::dsl;
-use super::home::Bench;
-use crate::metrics::Metrics;
-use crate::observe::{self, RelistDeps};
+use super::node::Node;
+use crate::observe;
 use crate::pod;
-use crate::worker::Roster;
-
-/// A kubelet's workers over a fake runtime, with the safety net.
-struct Node {
-    fake: FakeRuntime,
-    bench: Bench,
-    roster: Arc<Roster>,
-    token: CancellationToken,
-}
-
-impl Node {
-    fn start() -> Self {
-        let fake = FakeRuntime::new(FakeConfig::default());
-        let (bench, roster) = Bench::roster(Arc::new(fake.clone()));
-        let node = Self { fake, bench, roster, token: CancellationToken::new() };
-        node.listen();
-        node
-    }
-
-    fn runtime(&self) -> RuntimeHandle {
-        Arc::new(self.fake.clone())
-    }
-
-    fn listen(&self) {
-        self.roster.sources_synced();
-        let deps = RelistDeps {
-            runtime: self.runtime(),
-            roster: self.roster.clone(),
-            metrics: Arc::new(Metrics::new()),
-            period: Duration::from_millis(300),
-        };
-        tokio::spawn(observe::run(deps, self.token.clone()));
-    }
-
-    /// kill -9 and a start: nothing but the runtime, the API server and the disk is left.
-    async fn restart(mut self) -> Self {
-        self.token.cancel();
-        self.roster.stop();
-        self.roster.drain().await;
-        let found = observe::everything(&self.runtime()).await.unwrap();
-        self.roster = self.bench.again(self.runtime(), found);
-        self.token = CancellationToken::new();
-        self
-    }
-
-    fn create(&self, spec: &str) -> Arc<Pod> {
-        let pod = self.bench.create(&dsl::pod(spec));
-        self.roster.put(pod.clone());
-        pod
-    }
-
-    fn delete(&self, grace: i64) {
-        let mut pod = self.bench.get("u1").unwrap();
-        pod.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::now()));
-        pod.metadata.deletion_grace_period_seconds = Some(grace);
-        self.roster.put(Arc::new(pod));
-    }
-
-    /// The object is gone, and so is everything of it.
-    async fn gone(&self, what: &str) {
-        self.bench.until("u1", &format!("{what}: deleted"), |it| it.is_none()).await;
-        let vanished = async {
-            while self.roster.by_uid("u1").is_some() {
-                tokio::task::yield_now().await;
-            }
-        };
-        let in_time = tokio::time::timeout(Duration::from_secs(20), vanished).await;
-        assert!(in_time.is_ok(), "{what}: the worker is still there; calls {:?}", self.fake.calls());
-        let left = observe::everything(&self.runtime()).await.unwrap();
-        assert!(left.is_empty(), "{what}: left in the runtime {left:?}");
-        assert!(self.bench.home.mounted.lock().unwrap().is_empty(), "{what}: still mounted");
-    }
-
-    fn count(&self, call: &str) -> usize {
-        self.fake.calls().iter().filter(|it| it.split(' ').next() == Some(call)).count()
-    }
-}
 
 fn app(pod: Option<&Pod>) -> Option<&ContainerStatus> {
     pod?.status.as_ref()?.container_statuses.as_ref()?.first()
@@ -171,71 +89,6 @@ async fn one_that_ignores_term_is_killed_when_its_grace_is_over() {
     node.bench.until("u1", "asked to stop", |_| true).await;
     node.delete(1); // a later delete shortens the wait
     node.gone("ignores TERM").await;
-}
-
-/// Every call, every fault: the pod comes up and goes away all the same, and nothing is left.
-#[tokio::test]
-async fn faults() {
-    let calls = [
-        "RunPodSandbox",
-        "PodSandboxStatus",
-        "PullImage",
-        "ImageStatus",
-        "CreateContainer",
-        "StartContainer",
-        "ContainerStatus",
-        "ListContainers",
-        "ListPodSandbox",
-        "StopContainer",
-        "StopPodSandbox",
-        "RemoveContainer",
-        "RemovePodSandbox",
-    ];
-    let faults = [
-        Fault::Fail(Code::Unknown, "no luck today".into()),
-        Fault::LoseAnswer,
-        Fault::Twice,
-        Fault::Delay(Duration::from_millis(30)),
-    ];
-    let cases = calls.iter().flat_map(|call| faults.iter().map(move |fault| one_fault(call, fault.clone())));
-    futures::future::join_all(cases).await;
-}
-
-async fn one_fault(call: &'static str, fault: Fault) {
-    // A failed pull is tried again after 10 s: upstream's back-off, not worth the wait here.
-    let slow = call == "PullImage" || call == "ImageStatus";
-    if slow && matches!(fault, Fault::Fail(..) | Fault::LoseAnswer) {
-        return;
-    }
-    let what = format!("{call} {fault:?}");
-    let node = Node::start();
-    node.fake.inject(call, fault, 1);
-    node.create("always: app");
-    node.bench.until("u1", &what, |it| app(it).is_some_and(|it| it.ready)).await;
-    let containers = observe::of_pod(&node.runtime(), "u1").await;
-    let running = containers.map(|it| it.containers.iter().filter(|it| it.is_alive()).count()).unwrap_or(1);
-    assert_eq!(running, 1, "{what}: as many as the spec says");
-    node.delete(5);
-    node.gone(&what).await;
-}
-
-#[tokio::test]
-async fn a_runtime_that_hangs_and_is_restarted() {
-    for call in ["RunPodSandbox", "CreateContainer", "StartContainer"] {
-        let node = Node::start();
-        node.fake.inject(call, Fault::Hang, 1);
-        node.create("always: app");
-        let asked = async {
-            while node.count(call) == 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(5), asked).await.expect("asked");
-        node.fake.restart(Restart::Daemon);
-        node.bench.until("u1", call, |it| app(it).is_some_and(|it| it.ready)).await;
-        node.delete(5);
-        node.gone(call).await;
-    }
 }
 
 #[tokio::test]
