@@ -136,7 +136,9 @@ fn complete_object(
                 Use::Refused if told && !matches!(field.kind, Kind::Object(_)) => {
                     outcome.refused.push((path.clone(), given.to_string()));
                 }
-                Use::Legacy if told => outcome.warnings.push(format!("{path} has no effect on this kubelet")),
+                Use::Legacy if told && !says_nothing(given) => {
+                    outcome.warnings.push(format!("{path} has no effect on this kubelet"))
+                }
                 Use::Refused | Use::Legacy | Use::Honoured => {}
             }
         }
@@ -211,6 +213,18 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// Whether it is only zeros all the way down, as Go programs write what nobody has set.
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.iter().all(says_nothing),
+        Value::Object(map) => map.values().all(says_nothing),
+        Value::Bool(it) => !it,
+        Value::Number(it) => it.as_f64() == Some(0.0),
+        Value::String(it) => matches!(it.as_str(), "" | "0" | "0s"),
+    }
+}
+
 fn same(a: &Value, b: &Value) -> bool {
     let nanos = |it: &Value| it.as_str().and_then(|it| GoDuration::parse(it).ok()).map(|it| it.as_duration());
     a == b || (nanos(a).is_some() && nanos(a) == nanos(b))
@@ -235,6 +249,14 @@ mod tests {
         let mut document = read(None, Some(&dir.path().join("conf")))?;
         complete(&mut document)?;
         Ok(document)
+    }
+
+    #[test]
+    fn what_kubeadm_writes_of_logging_is_no_news() {
+        let warned = |text: &str| complete(&mut serde_saphyr::from_str(text).unwrap()).unwrap();
+        let zeros = "logging: {flushFrequency: 0, options: {json: {infoBufferSize: \"0\"}}, verbosity: 0}";
+        assert_eq!(warned(zeros), Vec::<String>::new());
+        assert_eq!(warned("logging: {verbosity: 4}"), ["logging has no effect on this kubelet"]);
     }
 
     fn refuse(text: &str, want: &str) {
