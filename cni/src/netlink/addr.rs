@@ -45,12 +45,12 @@ pub struct AddressOptions {
 impl Netlink {
     /// The addresses of one link.
     pub fn addresses(&self, link: u32) -> Result<Vec<Address>, NetlinkError> {
-        let all = self.dump(
-            || Message::new(GET_ADDR, 0, &header(0, 0, 0)),
-            || format!("list addresses of link {link}"),
-            read,
-        )?;
-        Ok(all.into_iter().filter(|address| address.link == link).collect())
+        Ok(self.all_addresses()?.into_iter().filter(|address| address.link == link).collect())
+    }
+
+    /// The addresses of all links.
+    pub fn all_addresses(&self) -> Result<Vec<Address>, NetlinkError> {
+        self.dump(|| Message::new(GET_ADDR, 0, &header(0, 0, 0)), || "list addresses".into(), read)
     }
 
     /// Gives a link an address; there already is fine. `dad` lets IPv6 look for duplicates first.

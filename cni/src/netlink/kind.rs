@@ -6,6 +6,7 @@ use super::link::{
 };
 use super::message::Message;
 use super::socket::{Netlink, NetlinkError};
+use super::vxlan::Vxlan;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 const BRIDGE_VLAN_FILTERING: u16 = 7;
@@ -64,6 +65,8 @@ pub enum LinkKind {
         /// The tag.
         id: u16,
     },
+    /// Frames in UDP packets to other hosts.
+    Vxlan(Vxlan),
     /// A link that leads nowhere.
     Dummy,
     /// A link whose incoming packets are another's, to be queued.
@@ -77,6 +80,7 @@ impl LinkKind {
             LinkKind::Macvlan { .. } => "macvlan",
             LinkKind::Ipvlan { .. } => "ipvlan",
             LinkKind::Vlan { .. } => "vlan",
+            LinkKind::Vxlan(_) => "vxlan",
             LinkKind::Dummy => "dummy",
             LinkKind::Ifb => "ifb",
         }
@@ -87,7 +91,7 @@ impl LinkKind {
             LinkKind::Macvlan { parent, .. }
             | LinkKind::Ipvlan { parent, .. }
             | LinkKind::Vlan { parent, .. } => Some(parent),
-            LinkKind::Bridge { .. } | LinkKind::Dummy | LinkKind::Ifb => None,
+            LinkKind::Bridge { .. } | LinkKind::Vxlan(_) | LinkKind::Dummy | LinkKind::Ifb => None,
         }
     }
 
@@ -109,6 +113,7 @@ impl LinkKind {
             LinkKind::Vlan { id, .. } => info.nest(INFO_DATA, &[], |data| {
                 data.attr(VLAN_ID, &id.to_ne_bytes());
             }),
+            LinkKind::Vxlan(vxlan) => info.nest(INFO_DATA, &[], |data| vxlan.write(data)),
             LinkKind::Bridge { vlans: false } | LinkKind::Dummy | LinkKind::Ifb => info,
         };
     }

@@ -2,6 +2,7 @@
 
 use super::message::{Message, find, text_of, u32_of};
 use super::socket::{Netlink, NetlinkError};
+use super::vxlan::Vxlan;
 use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::str::FromStr;
@@ -83,6 +84,8 @@ pub struct Link {
     pub tx_queue: u32,
     /// A text that somebody put on it.
     pub alias: String,
+    /// How it wraps frames, when its kind is `vxlan`.
+    pub vxlan: Option<Vxlan>,
 }
 
 /// A pair of links to make: one here, one in another namespace.
@@ -275,6 +278,8 @@ fn read(body: &[u8]) -> Option<Link> {
     let flags = u32_of(&fixed[8..])?;
     let mac = find(attributes, ADDRESS).and_then(|it| <[u8; 6]>::try_from(it).ok()).map(Mac);
     let kind = find(attributes, LINKINFO).and_then(|info| find(info, INFO_KIND)).map(text_of);
+    let vxlan = kind.as_deref() == Some("vxlan");
+    let data = find(attributes, LINKINFO).and_then(|info| find(info, INFO_DATA)).filter(|_| vxlan);
     Some(Link {
         index: u32_of(&fixed[4..])?,
         name: find(attributes, IFNAME).map(text_of)?,
@@ -288,5 +293,6 @@ fn read(body: &[u8]) -> Option<Link> {
         peer: find(attributes, LINK).and_then(u32_of),
         tx_queue: find(attributes, TX_QUEUE).and_then(u32_of).unwrap_or(0),
         alias: find(attributes, ALIAS).map(text_of).unwrap_or_default(),
+        vxlan: data.map(Vxlan::read),
     })
 }

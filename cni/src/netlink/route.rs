@@ -11,6 +11,7 @@ const DEL_ROUTE: u16 = 25;
 const GET_ROUTE: u16 = 26;
 const CREATE: u16 = 0x400;
 const EXCLUSIVE: u16 = 0x200;
+const REPLACE: u16 = 0x100;
 const DST: u16 = 1;
 const OIF: u16 = 4;
 const GATEWAY: u16 = 5;
@@ -24,6 +25,7 @@ const PROTOCOL_BOOT: u8 = 3; // made by hand, as `ip route` does
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const UNICAST: u8 = 1;
+const ON_LINK: u8 = 4;
 
 /// One route through a link.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +46,10 @@ pub struct RouteSpec {
     pub mtu: u32,
     /// The segment size to announce; 0 is the kernel's choice.
     pub advmss: u32,
+    /// The gateway is on the link, whatever the link's addresses say.
+    pub onlink: bool,
+    /// The kernel's number for whoever made it; as by hand when absent.
+    pub protocol: Option<u8>,
 }
 
 impl Netlink {
@@ -52,6 +58,11 @@ impl Netlink {
         let message = write(NEW_ROUTE, CREATE | EXCLUSIVE, route);
         let via = route.gateway.map(|it| format!(" through {it}")).unwrap_or_default();
         self.change(message, || format!("add route to {}{via}", route.dst))
+    }
+
+    /// Adds a route, in place of one with the same destination, table and priority.
+    pub fn replace_route(&self, route: &RouteSpec) -> Result<(), NetlinkError> {
+        self.change(write(NEW_ROUTE, CREATE | REPLACE, route), || format!("set the route to {}", route.dst))
     }
 
     /// Removes a route.
@@ -70,8 +81,20 @@ fn write(kind: u16, flags: u16, route: &RouteSpec) -> Message {
     let scope = route.scope.unwrap_or(if universe { SCOPE_UNIVERSE } else { SCOPE_LINK });
     let table = route.table.unwrap_or(TABLE_MAIN);
     let short_table = u8::try_from(table).unwrap_or(0);
-    let fixed =
-        [family(route.dst), route.dst.prefix(), 0, 0, short_table, PROTOCOL_BOOT, scope, UNICAST, 0, 0, 0, 0];
+    let marks = u32::from(if route.onlink { ON_LINK } else { 0 }).to_ne_bytes();
+    let protocol = route.protocol.unwrap_or(PROTOCOL_BOOT);
+    let mut fixed = [0; 12];
+    fixed[..8].copy_from_slice(&[
+        family(route.dst),
+        route.dst.prefix(),
+        0,
+        0,
+        short_table,
+        protocol,
+        scope,
+        UNICAST,
+    ]);
+    fixed[8..].copy_from_slice(&marks);
     let mut message = Message::new(kind, flags, &fixed);
     if route.dst.prefix() > 0 {
         message.attr(DST, &ip_bytes(route.dst.network().addr()));
@@ -113,5 +136,7 @@ fn read(body: &[u8]) -> Option<RouteSpec> {
         scope: Some(fixed[6]),
         mtu: metric(METRIC_MTU),
         advmss: metric(METRIC_ADVMSS),
+        onlink: u32_of(&fixed[8..])? & u32::from(ON_LINK) != 0,
+        protocol: Some(fixed[5]),
     })
 }

@@ -194,6 +194,11 @@ fn receive(fd: RawFd, buffer: &mut Vec<u8>, flags: MsgFlags) -> Result<Answers<'
     Ok(Answers(buffer.get(..received).unwrap_or(&[])))
 }
 
+/// Kind and body of each message in what was received.
+pub(super) fn each_message(bytes: &[u8], mut each: impl FnMut(u16, &[u8])) {
+    Answers(bytes).for_each(|(header, body)| each(half(header, 4), body));
+}
+
 /// The messages in what was received: header and body. Ends at one that is cut short.
 struct Answers<'a>(&'a [u8]);
 

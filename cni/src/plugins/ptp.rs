@@ -153,6 +153,8 @@ fn to_container(outer: &Link, ip: &IpConfig) -> RouteSpec {
         scope: None,
         mtu: 0,
         advmss: 0,
+        onlink: false,
+        protocol: None,
     }
 }
 

@@ -160,6 +160,8 @@ fn plan(link: u32, ips: &[IpConfig], present: &[RouteSpec], taken: &[u32], first
             scope: None,
             mtu: 0,
             advmss: 0,
+            onlink: false,
+            protocol: None,
         });
         // Neighbours first, so that the gateway is known to be one.
         plan.added.push(plain(ip.address.network(), None));
@@ -218,6 +220,8 @@ mod tests {
             scope: words.get(4).map(|it| it.parse().unwrap()),
             mtu: 0,
             advmss: 0,
+            onlink: false,
+            protocol: None,
         }
     }
 

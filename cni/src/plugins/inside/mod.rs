@@ -110,6 +110,8 @@ fn through_gateway(ips: &[IpConfig], link: u32) -> Vec<RouteSpec> {
         scope: None,
         mtu: 0,
         advmss: 0,
+        onlink: false,
+        protocol: None,
     };
     let with_gateway = ips.iter().filter_map(|ip| Some((ip.address, ip.gateway?)));
     with_gateway
@@ -141,6 +143,8 @@ pub(super) fn routes(given: &AddResult, link: u32) -> Vec<RouteSpec> {
         scope: route.scope,
         mtu: route.mtu,
         advmss: route.advmss,
+        onlink: false,
+        protocol: None,
     };
     given.routes.iter().map(spec).collect()
 }
