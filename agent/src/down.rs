@@ -39,6 +39,7 @@ pub async fn down(started: &Started) -> Vec<String> {
         let mut failures = unmount_below(&kernel.layout().kubelet());
         failures.extend(remove_cgroups(&kernel.cgroup_root));
         failures.extend(remove_bridge(&kernel.bridge));
+        failures.extend(coracle_overlay::cleanup().err().map(|error| report(&error)));
         failures.extend(coracle_cni::plugins::purge().err().map(|error| error.to_string()));
         failures
     });

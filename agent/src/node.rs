@@ -27,7 +27,7 @@ pub const PROXY_TABLE: &str = "coracle";
 pub struct Clients {
     /// The node itself: its kubelet, its pod network.
     pub node: Client,
-    /// The service proxy.
+    /// The service proxy, and the pod network where it looks at other nodes.
     pub proxy: Client,
     /// Cluster DNS.
     pub dns: Client,
@@ -50,11 +50,10 @@ pub struct Parts<'a> {
 /// Starts the node; its tasks join `rooms` and end with `token`.
 pub async fn start(parts: Parts<'_>, rooms: &mut Rooms, token: &CancellationToken) -> Result<()> {
     let Parts { settings, facts, kubelet, clients, runtime } = parts;
-    let network = NodeNetwork::install(settings).context("put the CNI plugins in place")?;
-    let (stop, client) = (token.child_token(), clients.node.clone());
+    let network = NodeNetwork::install(settings, &facts.pod_cidrs).context("prepare the pod network")?;
+    let (stop, reader, node) = (token.child_token(), clients.proxy.clone(), clients.node.clone());
     rooms.spawn(async move {
-        network.run(client, stop).await;
-        ("pod network", Ok(()))
+        ("pod network", network.run(reader, node, stop).await.context("run the pod network"))
     });
     node_agent::start(kubelet, Some(clients.node), runtime, rooms, token).await?;
 

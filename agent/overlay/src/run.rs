@@ -15,6 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinError;
@@ -96,7 +97,7 @@ impl Overlay {
         token: CancellationToken,
     ) -> Result<(), OverlayError> {
         // Before the first look, so that no change is missed.
-        let events = AsyncFd::register(Events::open()?)?;
+        let events = listen()?;
         let kernel = Arc::new(Kernel::open()?);
         let tracker = TaskTracker::new();
         let nodes = Informer::start(
@@ -198,6 +199,14 @@ impl Overlay {
         }
         Ok(planned?)
     }
+}
+
+#[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays open")]
+fn listen() -> Result<AsyncFd<Events>, OverlayError> {
+    let events = Events::open()?;
+    // SAFETY: Events owns its descriptor, never replaces it, and closes it only when it is dropped.
+    let registered = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+    Ok(registered.map_err(io::Error::from)?)
 }
 
 async fn pause(length: Option<Duration>) {

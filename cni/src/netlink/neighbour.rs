@@ -53,13 +53,13 @@ impl Netlink {
 
     /// Sets a neighbour for good, whatever was known of it.
     pub fn set_neighbour(&self, it: &Neighbour) -> Result<(), NetlinkError> {
-        let message = write(NEW_NEIGHBOUR, CREATE | REPLACE, family(it.addr), 0, it.link, it.mac, it.addr);
+        let message = write(NEW_NEIGHBOUR, CREATE | REPLACE, (family(it.addr), 0), it.link, it.mac, it.addr);
         self.change(message, || format!("set neighbour {} to {}", it.addr, it.mac))
     }
 
     /// Forgets a neighbour.
     pub fn delete_neighbour(&self, it: &Neighbour) -> Result<(), NetlinkError> {
-        let message = write(DEL_NEIGHBOUR, 0, family(it.addr), 0, it.link, it.mac, it.addr);
+        let message = write(DEL_NEIGHBOUR, 0, (family(it.addr), 0), it.link, it.mac, it.addr);
         self.change(message, || format!("forget neighbour {}", it.addr))
     }
 
@@ -79,13 +79,13 @@ impl Netlink {
     /// Sets behind which host a hardware address is, whatever was known of it.
     pub fn set_fdb(&self, it: &FdbEntry) -> Result<(), NetlinkError> {
         let message =
-            write(NEW_NEIGHBOUR, CREATE | REPLACE, AF_BRIDGE, OF_LINK_ITSELF, it.link, it.mac, it.host);
+            write(NEW_NEIGHBOUR, CREATE | REPLACE, (AF_BRIDGE, OF_LINK_ITSELF), it.link, it.mac, it.host);
         self.change(message, || format!("set host {} for {}", it.host, it.mac))
     }
 
     /// Forgets behind which host a hardware address is.
     pub fn delete_fdb(&self, it: &FdbEntry) -> Result<(), NetlinkError> {
-        let message = write(DEL_NEIGHBOUR, 0, AF_BRIDGE, OF_LINK_ITSELF, it.link, it.mac, it.host);
+        let message = write(DEL_NEIGHBOUR, 0, (AF_BRIDGE, OF_LINK_ITSELF), it.link, it.mac, it.host);
         self.change(message, || format!("forget host {} for {}", it.host, it.mac))
     }
 }
@@ -103,7 +103,7 @@ fn header(family: u8, link: u32, state: u16, flags: u8) -> [u8; 12] {
     header
 }
 
-fn write(kind: u16, how: u16, family: u8, flags: u8, link: u32, mac: Mac, addr: IpAddr) -> Message {
+fn write(kind: u16, how: u16, (family, flags): (u8, u8), link: u32, mac: Mac, addr: IpAddr) -> Message {
     let mut message = Message::new(kind, how, &header(family, link, PERMANENT, flags));
     message.attr(DESTINATION, &ip_bytes(addr)).attr(LINK_ADDRESS, &mac.0);
     message
