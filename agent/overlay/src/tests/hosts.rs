@@ -197,6 +197,8 @@ fn pods_of_two_hosts_are_one_network() {
     a.net.until(all, |text| {
         !text.contains("10.244.2.0") && !text.contains("dst 192.0.2.2") && !text.contains("flannel")
     });
+    a.stop.cancel();
+    a.overlay.take().unwrap().join().unwrap();
     a.net.enter(|| cleanup().unwrap());
     assert_eq!(a.net.run("nft list tables"), "");
     b.stop.cancel();
