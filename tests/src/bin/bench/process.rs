@@ -14,7 +14,7 @@ pub fn pid_of(cluster: &Cluster) -> Result<u32> {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
-        if line.contains("coracle\0up\0") && line.contains(&needle) {
+        if line.contains("coracle\0server\0") && line.contains(&needle) {
             return Ok(pid);
         }
     }
