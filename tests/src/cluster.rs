@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::eventually;
 use crate::host::Host;
 use crate::kubectl::Kubectl;
 
@@ -177,9 +178,15 @@ impl Cluster {
         format!("localhost/coracle/demo:{}", env!("CARGO_PKG_VERSION"))
     }
 
-    /// kill -9 of the coracle process. Pods run on.
+    /// kill -9 of the coracle process, and its end. Pods run on.
     pub fn kill(&self) {
-        self.host.sh(&format!("kill -9 $(cat {}/run/coracle.pid)", self.data_dir().display()));
+        let pid = format!("$(cat {}/run/coracle.pid)", self.data_dir().display());
+        self.host.sh(&format!("kill -9 {pid}"));
+        eventually("the killed process is gone", || {
+            // A dead one may wait for its parent a while longer.
+            let state = self.host.sh(&format!("grep -s ^State: /proc/{pid}/status || true"));
+            if state.is_empty() || state.contains("Z (") { Ok(()) } else { Err(state) }
+        });
     }
 
     /// The last lines of the cluster's log, for a failing test to show.
