@@ -183,9 +183,12 @@ impl Cluster {
         let pid = format!("$(cat {}/run/coracle.pid)", self.data_dir().display());
         self.host.sh(&format!("kill -9 {pid}"));
         eventually("the killed process is gone", || {
-            // A dead one may wait for its parent a while longer.
-            let state = self.host.sh(&format!("grep -s ^State: /proc/{pid}/status || true"));
-            if state.is_empty() || state.contains("Z (") { Ok(()) } else { Err(state) }
+            // Its first thread may be dead while others still hold its ports; once they are gone, too, what is left only
+            // waits for its parent.
+            let line = format!("ls /proc/{pid}/task 2>/dev/null | wc -l; grep -s ^State: /proc/{pid}/status");
+            let state = self.host.sh(&format!("{line} || true"));
+            let over = state.starts_with('0') || state.starts_with("1\n") && state.contains("Z (");
+            if over { Ok(()) } else { Err(state) }
         });
     }
 
