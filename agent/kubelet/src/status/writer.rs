@@ -50,7 +50,7 @@ pub fn difference(before: &PodStatus, wanted: &PodStatus) -> Option<Value> {
     let (old, new) = (owned(before), owned(wanted));
     let mut patch = Map::new();
     for (key, value) in &new {
-        if old.get(key) == Some(value) {
+        if old.get(key).is_some_and(|old| essence(old) == essence(value)) {
             continue;
         }
         let addresses = key == "podIPs" || key == "hostIPs";
@@ -73,6 +73,18 @@ pub fn difference(before: &PodStatus, wanted: &PodStatus) -> Option<Value> {
         patch.insert("conditions".into(), Value::Array(changed));
     }
     (!patch.is_empty()).then(|| json!({ "status": patch }))
+}
+
+/// A value without what says nothing: the API gives `lastState: {}` where nobody wrote any.
+fn essence(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.iter().map(|(key, it)| (key.clone(), essence(it)));
+            Value::Object(kept.filter(|(_, it)| !it.is_null() && *it != json!({})).collect())
+        }
+        Value::Array(items) => items.iter().map(essence).collect(),
+        plain => plain.clone(),
+    }
 }
 
 /// Our conditions, all of them as soon as one differs: they merge by their type, and a server that does not merge must
@@ -106,7 +118,7 @@ fn conditions(before: &PodStatus, wanted: &PodStatus) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::{PodCondition, PodIP};
+    use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodCondition, PodIP};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn status(phase: &str, ips: &[&str], ready: &str) -> PodStatus {
@@ -149,6 +161,22 @@ mod tests {
             status
         };
         assert_eq!(difference(&at(0), &at(123_456_789)), None);
+    }
+
+    #[test]
+    fn what_the_api_fills_in_is_no_difference() {
+        let mut ours = status("Running", &[], "True");
+        ours.container_statuses =
+            Some(vec![ContainerStatus { name: "a".into(), ..ContainerStatus::default() }]);
+        let mut theirs = ours.clone();
+        theirs
+            .container_statuses
+            .iter_mut()
+            .flatten()
+            .for_each(|it| it.last_state = Some(ContainerState::default()));
+        assert_eq!(difference(&theirs, &ours), None);
+        ours.container_statuses.iter_mut().flatten().for_each(|it| it.restart_count = 1);
+        assert!(difference(&theirs, &ours).is_some());
     }
 
     #[test]

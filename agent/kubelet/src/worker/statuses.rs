@@ -29,11 +29,6 @@ pub(super) struct StatusKeeper {
     in_flight: Option<String>,
     attempt: Attempt,
     object_gone: bool,
-    /// The patch under way, and the one that was taken last, with the object's version after it. A server that took a
-    /// patch and still shows a difference rounds what we say: saying it again changes nothing.
-    sent: Option<serde_json::Value>,
-    /// See `sent`.
-    taken: Option<(serde_json::Value, u64)>,
 }
 
 impl StatusKeeper {
@@ -85,11 +80,7 @@ impl StatusKeeper {
         }
         let object = if pod::is_static(pod) { self.mirror.clone()? } else { pod.clone() };
         let patch = status::difference(&self.before, &self.wanted)?;
-        if self.taken.as_ref().is_some_and(|(taken, version)| *taken == patch && *version == self.version) {
-            return None;
-        }
         self.in_flight = Some(pod::uid(&object).to_owned());
-        self.sent = Some(patch.clone());
         Some((object, patch))
     }
 
@@ -109,7 +100,6 @@ impl StatusKeeper {
     /// A write ended. What it says of a mirror that another has taken the place of is no news.
     pub fn written(&mut self, result: Result<Box<Pod>, Problem>, now: Timestamp) {
         let wrote_to = self.in_flight.take();
-        let sent = self.sent.take();
         if self.mirror.as_ref().is_some_and(|it| Some(pod::uid(it)) != wrote_to.as_deref()) {
             return;
         }
@@ -120,7 +110,6 @@ impl StatusKeeper {
                     self.version = version(&pod);
                     self.before = pod.status.unwrap_or_default();
                 }
-                self.taken = sent.map(|patch| (patch, self.version));
             }
             Err(problem) if problem.reason == "Gone" => self.object_gone = true,
             Err(problem) => self.attempt = self.attempt.failed(problem.reason, problem.message, now, WAITS),
